@@ -221,8 +221,8 @@ class TimedOut(RequestFailed):
 class UnusableReply(FlashgraphError):
     """A stage cannot use the model's reply: it is truncated, empty, refused, or of another form.
 
-    Raise it in a stage: the stage fails with this reason, its ``spends`` is spent, and twenty such failures in a row
-    end the run.
+    Raise it in a stage: the stage fails with this reason, and what it ``counts`` is spent.  Twenty such failures in a
+    row end the run.
     """
 
 

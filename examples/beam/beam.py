@@ -28,48 +28,48 @@ class Draft:
 
 
 @graph.source(rounds=1)
-def seed(at: fg.Draw) -> Candidate:
+def seed(ctx: fg.Draw) -> Candidate:
     """Return the task's own text, which is validated first."""
-    return Candidate(dict(at.task.seed), len(at.task.val))
+    return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
 
 @graph.source(reads=beam, focus=False)
-def pick(at: fg.Draw[Archive]) -> Draft | None:
+def pick(ctx: fg.Draw[Archive]) -> Draft | None:
     """Pick one of the best texts and a new minibatch."""
-    best = sorted(at.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: at[width]]
+    best = sorted(ctx.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: ctx[width]]
     if not best:
         return None
-    parent = at.random.choice(best)
-    at.uses(parent)
-    batch = at.random.sample(range(len(at.task.train)), min(at[minibatch], len(at.task.train)))
+    parent = ctx.random.choice(best)
+    ctx.parents(parent)
+    batch = ctx.random.sample(range(len(ctx.task.train)), min(ctx[minibatch], len(ctx.task.train)))
     return Draft(parent.value.text, tuple(batch))
 
 
-rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
+rollout = graph.stage(attempt, name="rollout", model="task", counts="evaluations")
 
 
-@graph.stage(llm="reflection", spends="proposals", fanout=16)
-async def vary(seen: fg.Group[Draft, Attempt], at: fg.Context) -> fg.Several[Draft]:
+@graph.stage(model="reflection", counts="proposals", fanout=16)
+async def vary(seen: fg.Group[Draft, Attempt], ctx: fg.Context) -> fg.Several[Draft]:
     """Return several rewritings in the light of the same attempts."""
     parent, passed = seen.origin, sum(a.score for a in seen.values)
     ((name, text),) = parent.text.items()
-    prompt = rewrite_prompt(text, seen.values, at.task)
-    asked = {f"{n}": f"{prompt}\n\n(Variant {n}: unlike the others.)" for n in range(1, at[variants] + 1)}
-    new = await fenced_answers(at.llm, asked, temperature=1.0)
+    prompt = rewrite_prompt(text, seen.values, ctx.task)
+    asked = {f"{n}": f"{prompt}\n\n(Variant {n}: unlike the others.)" for n in range(1, ctx[variants] + 1)}
+    new = await fenced_answers(ctx.llm, asked, temperature=1.0)
     return fg.Several([Draft({name: rewritten}, parent.batch, passed) for rewritten in new.values()])
 
 
-race = graph.stage(attempt, name="race", llm="task", spends="evaluations")
+race = graph.stage(attempt, name="race", model="task", counts="evaluations")
 
 
 @graph.stage
-def judge(tried: fg.Group[Draft, Attempt], at: fg.Context) -> Candidate | None:
+def judge(tried: fg.Group[Draft, Attempt], ctx: fg.Context) -> Candidate | None:
     """Return a draft for validation only if it passes more than its parent did."""
     won = sum(a.score for a in tried.values) > tried.origin.to_beat
-    return Candidate(tried.origin.text, len(at.task.val)) if won else None
+    return Candidate(tried.origin.text, len(ctx.task.val)) if won else None
 
 
-validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+validate = graph.stage(attempt, name="validate", model="task", counts="evaluations")
 
 
 def hopeless(found: fg.Group[Candidate, Attempt]) -> bool:

@@ -142,9 +142,9 @@ class Tidied:
 
 
 @graph.source(rounds=1)
-def seed(at: fg.Draw) -> PlaybookStart:
+def seed(ctx: fg.Draw) -> PlaybookStart:
     """Emit the task's own playbook, or an empty one."""
-    return PlaybookStart(at.task.seed.get("playbook", ""), at[budget_tokens], at[duplicate_at])
+    return PlaybookStart(ctx.task.seed.get("playbook", ""), ctx[budget_tokens], ctx[duplicate_at])
 
 
 @attrs.frozen
@@ -156,99 +156,99 @@ class TrainingProgress:
 
 
 @graph.source(reads=playbook, cursor=TrainingProgress())
-def select(at: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
+def select(ctx: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
     """Emit the training samples in order, and snapshots: offline after each ``eval_steps`` samples of an epoch and at
     the end, online before each window. An online snapshot is tested on its window before the training uses it."""
-    if at.view.newest is None:
+    if ctx.view.newest is None:
         return None
-    if at[mode] not in ("offline", "online"):
-        raise fg.DataError(f"mode={at[mode]!r}: expected offline or online.\nFix: --set mode=offline")
-    online, size, asked, shown = at[mode] == "online", len(at.task.train), at.cursor.asked, at.cursor.shown
-    total, step = (size, at[test_window]) if online else (size * at[epochs], at[eval_steps])
+    if ctx[mode] not in ("offline", "online"):
+        raise fg.DataError(f"mode={ctx[mode]!r}: expected offline or online.\nFix: --set mode=offline")
+    online, size, asked, shown = ctx[mode] == "online", len(ctx.task.train), ctx.cursor.asked, ctx.cursor.shown
+    total, step = (size, ctx[test_window]) if online else (size * ctx[epochs], ctx[eval_steps])
     within = asked % size
     until = asked - within + min(size, within - within % step + step)
     if online:
         due, split, indices = asked < total and shown * step == asked, "train", range(asked, until)
     else:
         passed = asked // size * (size // step) + within // step + (asked == total and size % step > 0)
-        due, split, indices = shown < passed, "val", range(len(at.task.val))
-        if due and asked == total and at.open:
+        due, split, indices = shown < passed, "val", range(len(ctx.task.val))
+        if due and asked == total and ctx.open:
             return None  # the last snapshot must hold the lessons of all samples
     if due:
-        at.cursor = TrainingProgress(asked, shown + 1)
-        return Snapshot({**at.task.seed, "playbook": at.view.text}, asked, split, tuple(indices), at.task.least)
+        ctx.cursor = TrainingProgress(asked, shown + 1)
+        return Snapshot({**ctx.task.seed, "playbook": ctx.view.text}, asked, split, tuple(indices), ctx.task.least)
     if asked == total:
         return None
-    numbers = range(asked, min(asked + at[batch], until))
-    at.cursor = TrainingProgress(numbers.stop, shown)
+    numbers = range(asked, min(asked + ctx[batch], until))
+    ctx.cursor = TrainingProgress(numbers.stop, shown)
     return Batch(tuple(TrainingQuestion(number % size) for number in numbers))
 
 
-async def ask(work: Work, at: fg.Context[Any], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
+async def ask(work: Work, ctx: fg.Context[Any], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
     """Call the generator once and score its answer; return it with the playbook lines that it cites."""
-    sample = at.task.samples(work.split)[work.index]
-    reply = await at.llm(generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=at[max_tokens])
+    sample = ctx.task.samples(work.split)[work.index]
+    reply = await ctx.llm(generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=ctx[max_tokens])
     text, used = parse_answer(reply.text)
-    return await Attempt.judged(at.task, work, text, llm=at.llm), used
+    return await Attempt.judged(ctx.task, work, text, llm=ctx.llm), used
 
 
-def training(question: TrainingQuestion, at: fg.Context[Playbook]) -> Work:
-    return Work({**at.task.seed, "playbook": at.view.text}, "train", question.sample)
+def training(question: TrainingQuestion, ctx: fg.Context[Playbook]) -> Work:
+    return Work({**ctx.task.seed, "playbook": ctx.view.text}, "train", question.sample)
 
 
-@graph.stage(llm="generator", reads=playbook, spends="evaluations")
-async def generate(given: TrainingQuestion | Reflection, at: fg.Context[Playbook]) -> Answer:
+@graph.stage(model="generator", reads=playbook, counts="evaluations")
+async def generate(given: TrainingQuestion | Reflection, ctx: fg.Context[Playbook]) -> Answer:
     """Answer with the newest playbook, and with the reflection on the last wrong answer."""
     question = given if isinstance(given, TrainingQuestion) else given.question
-    found, used = await ask(training(question, at), at, question.reflection)
+    found, used = await ask(training(question, ctx), ctx, question.reflection)
     return Answer(question, found.output, found.score, found.feedback, used, found.passed)
 
 
-@graph.stage(llm="reflector", reads=playbook)
-async def reflect(answer: Answer, at: fg.Context[Playbook]) -> Reflection:
+@graph.stage(model="reflector", reads=playbook)
+async def reflect(answer: Answer, ctx: fg.Context[Playbook]) -> Reflection:
     """Learn from the first answer in any case, and from later ones while they are wrong."""
     question = answer.question
     if question.round and (answer.right or question.round == ROUNDS):
         return Reflection((), question, again=False)
-    shown = (str(at.task.train[question.sample]), answer.text, answer.feedback, at.view.bullets_text(answer.used))
+    shown = (str(ctx.task.train[question.sample]), answer.text, answer.feedback, ctx.view.bullets_text(answer.used))
 
     def prompt(tokens: int) -> str:
-        sample, text, feedback, used = within(shown, tokens, f"task {at.task.name!r}")
+        sample, text, feedback, used = within(shown, tokens, f"task {ctx.task.name!r}")
         return reflect_prompt(sample, text, feedback, answer.right, used)
 
-    reply = await call_within(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
+    reply = await call_within(ctx.llm, prompt, ctx[reflection_tokens], temperature=0, max_tokens=ctx[max_tokens])
     text, tags = parse_tags(reply.usable())
     before = question.before if question.round else answer.score
     learned = attrs.evolve(question, round=question.round + 1, reflection=text, before=before)
     return Reflection(tags.counts, learned, again=not answer.right)
 
 
-@graph.stage(llm="curator", reads=playbook, spends="proposals")
-async def curate(learned: fg.Group[Batch, Reflection], at: fg.Context[Playbook]) -> Curated | None:
+@graph.stage(model="curator", reads=playbook, counts="proposals")
+async def curate(learned: fg.Group[Batch, Reflection], ctx: fg.Context[Playbook]) -> Curated | None:
     """Turn the lessons into changes of the playbook, at every ``curator_frequency``-th sample of an epoch."""
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
         return None
-    if not any((question.sample + 1) % at[frequency] == 0 for question in questions):
+    if not any((question.sample + 1) % ctx[frequency] == 0 for question in questions):
         return Curated(questions[-1].sample, "", questions=questions, edited=False)
-    return await edit(questions, at)
+    return await edit(questions, ctx)
 
 
-async def edit(questions: tuple[TrainingQuestion, ...], at: fg.Context[Playbook]) -> Curated:
-    samples = "\n\n".join(str(at.task.train[question.sample]) for question in questions)
+async def edit(questions: tuple[TrainingQuestion, ...], ctx: fg.Context[Playbook]) -> Curated:
+    samples = "\n\n".join(str(ctx.task.train[question.sample]) for question in questions)
     reflections = "\n\n".join(question.reflection for question in questions)
 
     def prompt(tokens: int) -> str:
-        return curate_prompt(at.view, *within((samples, reflections), tokens, f"task {at.task.name!r}"))
+        return curate_prompt(ctx.view, *within((samples, reflections), tokens, f"task {ctx.task.name!r}"))
 
-    reply = await call_within(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
-    return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), at.view), questions)
+    reply = await call_within(ctx.llm, prompt, ctx[reflection_tokens], temperature=0, max_tokens=ctx[max_tokens])
+    return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), ctx.view), questions)
 
 
-@graph.stage(llm="curator", reads=playbook)
-async def again(stale: fg.Stale[Curated], at: fg.Context[Playbook]) -> fg.Verdict[Curated]:
+@graph.stage(model="curator", reads=playbook)
+async def again(stale: fg.Stale[Curated], ctx: fg.Context[Playbook]) -> fg.Verdict[Curated]:
     """Curate again on the current playbook, because a line that the curator changed has changed since."""
-    return fg.Verdict.patch(await edit(stale.value.questions, at))
+    return fg.Verdict.patch(await edit(stale.value.questions, ctx))
 
 
 def conflicts(delta: Curated, view: Playbook) -> bool:
@@ -256,30 +256,30 @@ def conflicts(delta: Curated, view: Playbook) -> bool:
 
 
 @graph.stage(reads=playbook)
-def tidy(curated: Curated, at: fg.Context[Playbook]) -> Tidied:
+def tidy(curated: Curated, ctx: fg.Context[Playbook]) -> Tidied:
     """Find near-duplicate lines after a curation (the paper's bullet analyzer), if ``merge_duplicates`` is set."""
-    if not (at[merge_duplicates] and curated.edited):
+    if not (ctx[merge_duplicates] and curated.edited):
         return Tidied(curated.questions)
-    return Tidied(curated.questions, at.view.alike(similarity_named(at[similarity])))
+    return Tidied(curated.questions, ctx.view.alike(similarity_named(ctx[similarity])))
 
 
-@graph.stage(llm="curator")
-async def merge(alike: Alike, at: fg.Context) -> Merged:
+@graph.stage(model="curator")
+async def merge(alike: Alike, ctx: fg.Context) -> Merged:
     """Merge several near-duplicate lines into one."""
-    reply = await at.llm(merge_prompt(alike.texts), temperature=0, max_tokens=at[max_tokens])
+    reply = await ctx.llm(merge_prompt(alike.texts), temperature=0, max_tokens=ctx[max_tokens])
     return Merged(alike.ids, reply.usable().strip(), alike.seen)
 
 
-@graph.stage(llm="generator", reads=playbook, spends="evaluations")
-async def answer(done: fg.Group[Tidied, Merged], at: fg.Context[Playbook]) -> StepScores | None:
+@graph.stage(model="generator", reads=playbook, counts="evaluations")
+async def answer(done: fg.Group[Tidied, Merged], ctx: fg.Context[Playbook]) -> StepScores | None:
     """Answer the same samples with the playbook that learned from them. This only measures the training."""
-    if not at[answer_after]:
+    if not ctx[answer_after]:
         return None
     questions = done.origin.questions
     after: list[float] = []
 
     async def one(question: TrainingQuestion) -> None:
-        after.append((await ask(training(question, at), at))[0].score)
+        after.append((await ask(training(question, ctx), ctx))[0].score)
 
     async with anyio.create_task_group() as tasks:
         for question in questions:
@@ -287,10 +287,10 @@ async def answer(done: fg.Group[Tidied, Merged], at: fg.Context[Playbook]) -> St
     return StepScores(len(questions), sum(question.before for question in questions), math.fsum(after))
 
 
-@graph.stage(llm="generator", spends="evaluations")
-async def validate(work: Work, at: fg.Context) -> Attempt:
+@graph.stage(model="generator", counts="evaluations")
+async def validate(work: Work, ctx: fg.Context) -> Attempt:
     """Answer one sample with a snapshot of the playbook."""
-    found, _ = await ask(work, at)
+    found, _ = await ask(work, ctx)
     return found
 
 

@@ -90,38 +90,38 @@ class Insight:
 
 
 @part.stage
-def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
+def shuffle(brief: Brief, ctx: fg.Context) -> Shuffled:
     """Deal n records, each ``duplication`` times, into floor(sqrt(n)) shares; fewer than four records stay in one
     share."""
-    if at[duplication] < 1:
+    if ctx[duplication] < 1:
         raise fg.DataError(
-            f"parameter 'duplication': found {at[duplication]!r}, expected 1 or more.\nFix: 2, as published."
+            f"parameter 'duplication': found {ctx[duplication]!r}, expected 1 or more.\nFix: 2, as published."
         )
     shares = math.isqrt(len(brief.records))
     if shares <= 1:
         return Shuffled(brief, (brief.records,))
-    dealt = list(brief.records) * at[duplication]
-    at.random.shuffle(dealt)
+    dealt = list(brief.records) * ctx[duplication]
+    ctx.random.shuffle(dealt)
     return Shuffled(brief, tuple(tuple(dealt[i::shares]) for i in range(shares)))
 
 
-@part.stage(llm="reflection")
-async def think(share: Share, at: fg.Context) -> str:
+@part.stage(model="reflection")
+async def think(share: Share, ctx: fg.Context) -> str:
     """Reflect on one share."""
-    prompt = partial(share.prompt, f"task {at.task.name!r}")
-    return (await call_within(at.llm, prompt, at[reflection_tokens], **share.sampling)).usable()
+    prompt = partial(share.prompt, f"task {ctx.task.name!r}")
+    return (await call_within(ctx.llm, prompt, ctx[reflection_tokens], **share.sampling)).usable()
 
 
-@part.stage(llm="reflection")
-async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | None:
+@part.stage(model="reflection")
+async def combine(found: fg.Group[Shuffled, str], ctx: fg.Context) -> Insight | None:
     """Combine the drafts; a single draft is the result as it is."""
     drafts, brief = found.values, found.origin.brief
     if not drafts:
         return None
     if len(drafts) == 1:
         return Insight(brief, drafts[0])
-    prompt = partial(joined, brief, drafts, f"task {at.task.name!r}")
-    return Insight(brief, (await call_within(at.llm, prompt, at[reflection_tokens], **brief.sampling)).usable())
+    prompt = partial(joined, brief, drafts, f"task {ctx.task.name!r}")
+    return Insight(brief, (await call_within(ctx.llm, prompt, ctx[reflection_tokens], **brief.sampling)).usable())
 
 
 def joined(brief: Brief, drafts: Sequence[str], of: str, tokens: int) -> str:
@@ -152,17 +152,17 @@ class TrialBrief(Brief):
     to_beat: float
 
 
-@graph.stage(reads=base["frontier"], spends="proposals")
-def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) -> TrialBrief | None:
+@graph.stage(reads=base["frontier"], counts="proposals")
+def brief(batch: fg.Group[gepa.Trial, Attempt], ctx: fg.Context[ParetoFrontier]) -> TrialBrief | None:
     """Make one record of each attempt; skip a perfect minibatch."""
     seen, trial = batch.values, batch.origin
-    if not seen or gepa.solved(seen, at[perfect]):
+    if not seen or gepa.solved(seen, ctx[perfect]):
         return None
-    at.uses(trial.parent)
+    ctx.parents(trial.parent)
     name = trial.components[0]
     return TrialBrief(
-        tuple(examples([a], at.task, component=name) for a in seen),
-        rewriting(trial.text[name], HOLE, at.task, name),
+        tuple(examples([a], ctx.task, component=name) for a in seen),
+        rewriting(trial.text[name], HOLE, ctx.task, name),
         JOIN_TEXTS.replace("<<text>>", trial.text[name]),
         trial,
         name,
@@ -172,15 +172,15 @@ def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) 
 
 
 @graph.stage
-def write(insight: Insight, at: fg.Context) -> gepa.Proposal:
+def write(insight: Insight, ctx: fg.Context) -> gepa.Proposal:
     """Build the child with the rewritten component."""
     lesson, text = insight.brief, fenced(insight.text)
     assert isinstance(lesson, TrialBrief)
     if not text:
         raise fg.UnusableReply("the reply holds no text between its ``` fences")
     child = {**lesson.trial.text, lesson.component: text}
-    reaching = at[acceptance] == "improvement_or_equal"
-    return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, at.task.bounds, (lesson.component,))
+    reaching = ctx[acceptance] == "improvement_or_equal"
+    return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, ctx.task.bounds, (lesson.component,))
 
 
 JOIN_TEXTS = """An assistant works by this instruction:
@@ -216,27 +216,27 @@ class BatchBrief(Brief):
     questions: tuple[ace.TrainingQuestion, ...]
 
 
-@ace_graph.stage(reads=whole["playbook"], spends="proposals")
-def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook]) -> BatchBrief | ace.Curated | None:
+@ace_graph.stage(reads=whole["playbook"], counts="proposals")
+def course(learned: fg.Group[ace.Batch, ace.Reflection], ctx: fg.Context[Playbook]) -> BatchBrief | ace.Curated | None:
     """Make one record of each sample and its lesson; emit no change if it is not the curator's turn."""
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
         return None
-    if not any((question.sample + 1) % at[frequency] == 0 for question in questions):
+    if not any((question.sample + 1) % ctx[frequency] == 0 for question in questions):
         return ace.Curated(questions[-1].sample, "", questions=questions, edited=False)
-    records = tuple(f"{at.task.train[q.sample]}\n\nWhat was learned from it:\n{q.reflection}" for q in questions)
-    ask = curate_prompt(at.view, HOLE, "(see each case)")
-    join = curate_prompt(at.view, JOIN_CHANGES, "(see each draft)")
-    return BatchBrief(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": at[max_tokens]})
+    records = tuple(f"{ctx.task.train[q.sample]}\n\nWhat was learned from it:\n{q.reflection}" for q in questions)
+    ask = curate_prompt(ctx.view, HOLE, "(see each case)")
+    join = curate_prompt(ctx.view, JOIN_CHANGES, "(see each draft)")
+    return BatchBrief(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": ctx[max_tokens]})
 
 
 @ace_graph.stage(reads=whole["playbook"])
-def edit(insight: Insight, at: fg.Context[Playbook]) -> ace.Curated:
+def edit(insight: Insight, ctx: fg.Context[Playbook]) -> ace.Curated:
     """Parse the combined changes of the playbook."""
     course = insight.brief
     assert isinstance(course, BatchBrief)
     reflections = "\n\n".join(question.reflection for question in course.questions)
-    operations = parse_operations(insight.text, at.view)
+    operations = parse_operations(insight.text, ctx.view)
     return ace.Curated(course.questions[-1].sample, reflections, operations, course.questions)
 
 

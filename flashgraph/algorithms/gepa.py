@@ -134,10 +134,10 @@ class SamplesSent:
 
 
 @graph.source(rounds=1)
-def seed(at: fg.Draw) -> Candidate:
+def seed(ctx: fg.Draw) -> Candidate:
     """Emit the task's seed as the first candidate, after checking the values of all parameters."""
     require(
-        at,
+        ctx,
         at_least(minibatch, 1),
         number_or_none(perfect),
         one_of(acceptance, "strict_improvement", "improvement_or_equal"),
@@ -152,67 +152,67 @@ def seed(at: fg.Draw) -> Candidate:
         at_least(overlap, 1),
         at_least(reflection_tokens, 1),
     )
-    return Candidate(dict(at.task.seed), len(at.task.val))
+    return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
 
 @graph.source(reads=frontier, stream="sequential", cursor=Turns())
-def select(at: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
+def select(ctx: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
     """Draw parents from the frontier, and for each the next minibatches of the shuffled training set."""
-    names, trials = tuple(at.task.seed), list[Trial]()
-    epochs, turns = at.cursor.epochs, at.cursor.components.joined(at.view.artifacts)
-    for _ in range(at[parents]):
-        if (parent := drawn(at)) is None:
+    names, trials = tuple(ctx.task.seed), list[Trial]()
+    epochs, turns = ctx.cursor.epochs, ctx.cursor.components.joined(ctx.view.artifacts)
+    for _ in range(ctx[parents]):
+        if (parent := drawn(ctx)) is None:
             return None
-        for _ in range(at[samples]):
-            batch, epochs = epochs.next(at.turn, at[minibatch], len(at.task.train), at.random, further=len(trials))
+        for _ in range(ctx[samples]):
+            batch, epochs = epochs.next(ctx.turn, ctx[minibatch], len(ctx.task.train), ctx.random, further=len(trials))
             turn, turns = turns.next(parent.id, len(names))
-            chosen = names if at[components] == "all" else (names[turn],)
+            chosen = names if ctx[components] == "all" else (names[turn],)
             trials.append(Trial(parent.value, batch, parent.id, chosen))
-    at.cursor = Turns(epochs, turns)
+    ctx.cursor = Turns(epochs, turns)
     if len(trials) > 1:  # named here, all would be parents of every child
         return Trials(tuple(trials))
-    at.uses(trials[0].parent)
+    ctx.parents(trials[0].parent)
     return trials[0]
 
 
-def drawn(at: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
+def drawn(ctx: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
     """Return one parent, chosen by ``selection``; None while the frontier is empty."""
-    if not at.view.artifacts:
+    if not ctx.view.artifacts:
         return None
-    if at[selection] == "best":
-        return at.view.best()
-    if at[selection] == "epsilon_greedy":
-        explore = at.random.random() < at[epsilon]
-        return at.random.choice(list(at.view.artifacts.values())) if explore else at.view.best()
-    return at.view.draw(at.random, at[kind], at[top_k] if at[selection] == "top_k" else None)
+    if ctx[selection] == "best":
+        return ctx.view.best()
+    if ctx[selection] == "epsilon_greedy":
+        explore = ctx.random.random() < ctx[epsilon]
+        return ctx.random.choice(list(ctx.view.artifacts.values())) if explore else ctx.view.best()
+    return ctx.view.draw(ctx.random, ctx[kind], ctx[top_k] if ctx[selection] == "top_k" else None)
 
 
 @graph.source(reads=frontier, stream="sequential", cursor=Crossings())
-def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
+def cross(ctx: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
     """Cross two candidates once a child was admitted: each gives the components that it changed since a common
     ancestor."""
-    held = at.view.artifacts
-    if not at[merge] or len(held) < 3:
+    held = ctx.view.artifacts
+    if not ctx[merge] or len(held) < 3:
         return None
-    grown, at.cursor = at.cursor.count(held, at[most_merges])
-    if not grown or at.cursor.due <= at.open:
+    grown, ctx.cursor = ctx.cursor.count(held, ctx[most_merges])
+    if not grown or ctx.cursor.due <= ctx.open:
         return None
-    found, at.cursor = at.cursor.draw(held, at.view.dominators(at[kind]), at[overlap], at.random)
+    found, ctx.cursor = ctx.cursor.draw(held, ctx.view.dominators(ctx[kind]), ctx[overlap], ctx.random)
     if found is None:
         return None
-    at.uses(*found.parents)
-    return Proposal(found.text, "val", found.samples, found.to_reach, True, at.task.bounds)
+    ctx.parents(*found.parents)
+    return Proposal(found.text, "val", found.samples, found.to_reach, True, ctx.task.bounds)
 
 
 @graph.source(reads=frontier, cursor=SamplesSent(), evidence=True)
-def confirm(at: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
+def confirm(ctx: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
     """Send the most promising candidate that lacks evidence to more validation samples."""
-    sent = at.cursor.samples if at.open else {}
-    found = at.view.contender(at.random, sent, at.champion)
+    sent = ctx.cursor.samples if ctx.open else {}
+    found = ctx.view.contender(ctx.random, sent, ctx.champion)
     if found is None:
         return None
-    at.cursor = SamplesSent({**sent, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
-    at.uses(found.artifact)
+    ctx.cursor = SamplesSent({**sent, found.artifact: len(ctx.view.tried[found.artifact].sent) + len(found.samples)})
+    ctx.parents(found.artifact)
     return found
 
 
@@ -225,8 +225,8 @@ def spread(several: Trials) -> fg.Several[Trial]:
     return fg.Several(several.trials)
 
 
-baseline = graph.stage(attempt, name="baseline", llm="task", spends="evaluations")
-rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
+baseline = graph.stage(attempt, name="baseline", model="task", counts="evaluations")
+rollout = graph.stage(attempt, name="rollout", model="task", counts="evaluations")
 
 
 def solved(seen: Sequence[Attempt], score: float | None) -> bool:
@@ -234,28 +234,28 @@ def solved(seen: Sequence[Attempt], score: float | None) -> bool:
     return all(a.passed if score is None else a.score >= score for a in seen)
 
 
-@graph.stage(llm="reflection", spends="proposals", reads=frontier)
-async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Proposal | None:
+@graph.stage(model="reflection", counts="proposals", reads=frontier)
+async def propose(batch: fg.Group[Trial, Attempt], ctx: fg.Context[ParetoFrontier]) -> Proposal | None:
     """Reflect on the parent's attempts and rewrite its components; skip a perfect minibatch.
 
     Under a refresh rule, the rewrite changes the newest best text instead of the parent's.
     """
     seen, drew = batch.values, batch.origin
-    if not seen or solved(seen, at[perfect]):
+    if not seen or solved(seen, ctx[perfect]):
         return None
-    at.uses(drew.parent)
+    ctx.parents(drew.parent)
     base = drew.text
-    if at.refreshed and (best := at.view.best()):
+    if ctx.refreshed and (best := ctx.view.best()):
         base = best.value
-        at.uses(best)
+        ctx.parents(best)
     texts = {name: base[name] for name in drew.components}
-    new = await rewritten(at.llm, texts, seen, at.task, tokens=at[reflection_tokens], whole=base)
+    new = await rewritten(ctx.llm, texts, seen, ctx.task, tokens=ctx[reflection_tokens], whole=base)
     indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
-    reaching = at[acceptance] == "improvement_or_equal"
-    return Proposal({**base, **new}, "train", indices, to_beat, reaching, at.task.bounds, tuple(new))
+    reaching = ctx[acceptance] == "improvement_or_equal"
+    return Proposal({**base, **new}, "train", indices, to_beat, reaching, ctx.task.bounds, tuple(new))
 
 
-trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")
+trial = graph.stage(attempt, name="trial", model="task", counts="evaluations")
 
 
 def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
@@ -265,29 +265,29 @@ def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
 
 
 @graph.stage
-def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
+def gate(batch: fg.Group[Proposal, Attempt], ctx: fg.Context) -> Child | None:
     """Pass a child that beats its parent on the same samples, or a cross that equals its better parent."""
     child = batch.origin
     if not child.passes(reachable(batch, child.bounds)[0]):
         return None
-    return Child(child.text, len(at.task.val), child.rewritten)
+    return Child(child.text, len(ctx.task.val), child.rewritten)
 
 
-validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
-measure = graph.stage(attempt, name="measure", llm="task", spends="evaluations")
+validate = graph.stage(attempt, name="validate", model="task", counts="evaluations")
+measure = graph.stage(attempt, name="measure", model="task", counts="evaluations")
 
 
-@graph.stage(llm="reflection", reads=frontier)
-async def patch(stale: fg.Stale[Child], at: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
+@graph.stage(model="reflection", reads=frontier)
+async def patch(stale: fg.Stale[Child], ctx: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
     """Merge a stale child with the current best: rewrite the best's text in the components that the child changed."""
-    child, best = stale.value, at.view.best()
+    child, best = stale.value, ctx.view.best()
     if best is None or not child.rewritten:
         return fg.Verdict.accept()
     if not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
         return fg.Verdict.accept()
     prompts = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
-    new = await fenced_answers(at.llm, prompts)
-    at.uses(best)
+    new = await fenced_answers(ctx.llm, prompts)
+    ctx.parents(best)
     return fg.Verdict.patch(attrs.evolve(child, text={**best.value, **new}))
 
 

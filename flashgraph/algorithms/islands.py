@@ -113,71 +113,71 @@ def settled(batch: fg.Group[NewProgram, QuickCheck]) -> bool:
 
 
 @graph.source(rounds=1)
-def seed(at: fg.Draw) -> NewProgram:
+def seed(ctx: fg.Draw) -> NewProgram:
     """Emit the task's program, which founds every island, after checking the values of all parameters."""
-    require(at, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
-    require(at, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
-    require(at, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
-    settings = Settings(at[count], (*at[features],), at[bins], at[migration], at[migrants], at[failures])
-    return NewProgram(dict(at.task.seed), 0, len(at.task.train), settings=settings)
+    require(ctx, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
+    require(ctx, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
+    require(ctx, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
+    settings = Settings(ctx[count], (*ctx[features],), ctx[bins], ctx[migration], ctx[migrants], ctx[failures])
+    return NewProgram(dict(ctx.task.seed), 0, len(ctx.task.train), settings=settings)
 
 
 @graph.source(reads=islands)
-def select(at: fg.Draw[Islands]) -> Draft | None:
+def select(ctx: fg.Draw[Islands]) -> Draft | None:
     """Draw from each island in turn: a parent, inspirations (the island's best and other cells), and its latest
     failures."""
-    island = at.emission % at[count]
-    parent = at.view.draw(island, at.random, at[exploration], at[exploitation], at[elites])
+    island = ctx.emission % ctx[count]
+    parent = ctx.view.draw(island, ctx.random, ctx[exploration], ctx[exploitation], ctx[elites])
     if parent is None:
         return None
-    at.uses(parent)
-    others = at.view.inspirations(island, parent, at.random, at[top], at[diverse])
+    ctx.parents(parent)
+    others = ctx.view.inspirations(island, parent, ctx.random, ctx[top], ctx[diverse])
     return Draft(
         island,
         parent.value,
         parent.score or 0.0,
         tuple(Rated(a.value.text[component(a.value.text)], a.score or 0.0) for a in others),
-        tuple(f for f in at.view.failures if f.island == island),
+        tuple(f for f in ctx.view.failures if f.island == island),
     )
 
 
-@graph.stage(llm="proposer", spends="proposals")
-async def propose(draft: Draft, at: fg.Context) -> NewProgram | ProposalFailure:
+@graph.stage(model="proposer", counts="proposals")
+async def propose(draft: Draft, ctx: fg.Context) -> NewProgram | ProposalFailure:
     """Ask the model for edits or a whole program; an unusable reply becomes a failure that later proposals see."""
     text = draft.parent.text
     name = component(text)
-    answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).usable()
+    answer = (await ctx.llm(prompt(draft, ctx.task, ctx[rewrite]))).usable()
     try:
-        new = (rewritten_program if at[rewrite] else edited)(text[name], answer)
-        if len(new) > at[longest]:
+        new = (rewritten_program if ctx[rewrite] else edited)(text[name], answer)
+        if len(new) > ctx[longest]:
             raise fg.UnusableReply(
-                f"the program has {len(new)} characters, more than the {at[longest]} that are allowed"
+                f"the program has {len(new)} characters, more than the {ctx[longest]} that are allowed"
             )
     except fg.UnusableReply as reason:
         return ProposalFailure(draft.island, "propose", str(reason))
-    return NewProgram({**text, name: new}, draft.island, len(at.task.train), change(text[name], new))
+    return NewProgram({**text, name: new}, draft.island, len(ctx.task.train), change(text[name], new))
 
 
-async def check(work: Work, at: fg.Context) -> Attempt:
+async def check(work: Work, ctx: fg.Context) -> Attempt:
     """Make one call in the sandbox and score its result; a failed call gets the least score, with its reason."""
-    sample = at.task.samples(work.split)[work.index]
+    sample = ctx.task.samples(work.split)[work.index]
     program, limits = (
         work.text[component(work.text)],
-        SandboxLimits(cpu_seconds=at[seconds], wall_seconds=6 * at[seconds]),
+        SandboxLimits(cpu_seconds=ctx[seconds], wall_seconds=6 * ctx[seconds]),
     )
     try:
-        ran = await at[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
+        ran = await ctx[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
     except CandidateFailed as failure:
-        return Attempt(work.index, at.task.least, "", str(failure), passed=False)
+        return Attempt(work.index, ctx.task.least, "", str(failure), passed=False)
     output = printed(ran.stdout, ran.stderr, ran.seconds)
     try:
-        return await Attempt.judged(at.task, work, ran.value, shown=output)
+        return await Attempt.judged(ctx.task, work, ran.value, shown=output)
     except Exception as error:
         # A candidate may return anything. But if the seed's result cannot be scored, the task is wrong.
-        if dict(work.text) == dict(at.task.seed):
+        if dict(work.text) == dict(ctx.task.seed):
             raise
         reason = f"its result cannot be scored: {type(error).__name__}: {error}"
-        return Attempt(work.index, at.task.least, output, reason, passed=False)
+        return Attempt(work.index, ctx.task.least, output, reason, passed=False)
 
 
 def bar(task: fg.Task, share: float) -> float:
@@ -189,26 +189,26 @@ def bar(task: fg.Task, share: float) -> float:
     return least + share * (most - least) if math.isfinite(most - least) else share
 
 
-@graph.stage(spends="evaluations", workers=CORES)
-async def quick(work: Work, at: fg.Context) -> QuickCheck:
+@graph.stage(counts="evaluations", workers=CORES)
+async def quick(work: Work, ctx: fg.Context) -> QuickCheck:
     """Run one cheap check."""
-    return QuickCheck(await check(work, at), bar(at.task, at[threshold]), at.task.bounds)
+    return QuickCheck(await check(work, ctx), bar(ctx.task, ctx[threshold]), ctx.task.bounds)
 
 
 @graph.stage
-def screen(batch: fg.Group[NewProgram, QuickCheck], at: fg.Context) -> Entrant | ProposalFailure:
+def screen(batch: fg.Group[NewProgram, QuickCheck], ctx: fg.Context) -> Entrant | ProposalFailure:
     """Pass programs with a sufficient mean to the costly checks. The seed always passes: every island needs it."""
-    program, needed = batch.origin, bar(at.task, at[threshold])
-    mean = sum(c.score if c is not None else at.task.least for c in (m.value for m in batch.members)) / batch.size
+    program, needed = batch.origin, bar(ctx.task, ctx[threshold])
+    mean = sum(c.score if c is not None else ctx.task.least for c in (m.value for m in batch.members)) / batch.size
     if mean >= needed or program.settings is not None:
-        return Entrant(program.text, program.island, len(at.task.val), program.settings, at.task.least)
-    seen = outcomes([c.attempt for c in batch.values], at.task.train, 1200)
+        return Entrant(program.text, program.island, len(ctx.task.val), program.settings, ctx.task.least)
+    seen = outcomes([c.attempt for c in batch.values], ctx.task.train, 1200)
     lines = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
     reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {needed:g}", *filter(None, lines)])
     return ProposalFailure(program.island, "quick", reason, program.change)
 
 
-full = graph.stage(check, name="full", spends="evaluations", workers=CORES)
+full = graph.stage(check, name="full", counts="evaluations", workers=CORES)
 graph.tests_with(full)
 
 
@@ -246,9 +246,9 @@ lines to put in their place
 
 
 @graph.costs
-def costs(at: fg.Draw) -> fg.Costs:
+def costs(ctx: fg.Draw) -> fg.Costs:
     """Count the cheap checks of each program, and the costly checks of those that pass."""
-    cheap = len(at.task.train)
+    cheap = len(ctx.task.train)
     return fg.Costs(start=cheap, least=cheap, most=cheap, seeds=1, children=1)
 
 

@@ -61,111 +61,111 @@ class Iteration:
 
 
 @graph.source
-def start(at: fg.Draw) -> Program | None:
+def start(ctx: fg.Draw) -> Program | None:
     """Emit one baseline a round; a task that is not made for harness programs ends the run before any cost."""
-    if at.emission == 0:
-        require_datasets(at.task)
-        require(at, at_least(overlap, 1))
-    programs = baselines(at.task)
-    return programs[at.emission] if at.emission < len(programs) else None
+    if ctx.emission == 0:
+        require_datasets(ctx.task)
+        require(ctx, at_least(overlap, 1))
+    programs = baselines(ctx.task)
+    return programs[ctx.emission] if ctx.emission < len(programs) else None
 
 
 @graph.source(reads=archive)
-def iterate(at: fg.Draw[HarnessArchive]) -> Iteration | None:
+def iterate(ctx: fg.Draw[HarnessArchive]) -> Iteration | None:
     """Emit the next iteration once every baseline was tried, while fewer than ``overlap`` iterations are open.
 
     Iterations that start from the same archive learn nothing from each other.
     """
-    at.uses()
-    if len(at.view.entries) < len(baselines(at.task)) or at.open >= at[overlap]:
+    ctx.no_parents()
+    if len(ctx.view.entries) < len(baselines(ctx.task)) or ctx.open >= ctx[overlap]:
         return None
-    return Iteration(at.emission + 1, at.view.line is not None)
+    return Iteration(ctx.emission + 1, ctx.view.line is not None)
 
 
-@graph.stage(llm="proposer", spends="proposals", reads=archive)
-async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Several[Program | FailedProgram]:
+@graph.stage(model="proposer", counts="proposals", reads=archive)
+async def propose(iteration: Iteration, ctx: fg.Context[HarnessArchive]) -> fg.Several[Program | FailedProgram]:
     """Let the proposer read programs, scores and failures, and write new programs; writing none is a failure too.
 
     The entries that it read are the parents of its programs.
     """
     found = await propose_programs(
-        at.llm,
-        at.view.focus() if iteration.focused else at.view,
-        at.task,
+        ctx.llm,
+        ctx.view.focus() if iteration.focused else ctx.view,
+        ctx.task,
         number=iteration.number,
-        turns=at[turns],
-        candidates=at[candidates],
+        turns=ctx[turns],
+        candidates=ctx[candidates],
     )
-    at.uses(*found.read)
+    ctx.parents(*found.read)
     return fg.Several(found.results)
 
 
 @graph.stage(reads=archive)
-async def validate(program: Program, at: fg.Context[HarnessArchive]) -> Checked | FailedProgram:
+async def validate(program: Program, ctx: fg.Context[HarnessArchive]) -> Checked | FailedProgram:
     """Import the program and check its interface; reject one that is already in the archive."""
-    at.uses()
+    ctx.no_parents()
     itself = identity(program.code)
-    known = at.view.known(itself)
+    known = ctx.view.known(itself)
     if known is not None:
-        return FailedProgram(program.origin, "validate", f"the same program as #{known.id}", program.code, at.lag)
+        return FailedProgram(program.origin, "validate", f"the same program as #{known.id}", program.code, ctx.lag)
     try:
-        await at[sandbox].run(program.code, "check", driver=DRIVER)
+        await ctx[sandbox].run(program.code, "check", driver=DRIVER)
     except CandidateFailed as error:
-        return FailedProgram(program.origin, "validate", str(error), program.code, at.lag)
-    return Checked(program.origin, program.code, itself, tuple(datasets(at.task, "val")), at.lag)
+        return FailedProgram(program.origin, "validate", str(error), program.code, ctx.lag)
+    return Checked(program.origin, program.code, itself, tuple(datasets(ctx.task, "val")), ctx.lag)
 
 
-@graph.stage(llm="task")
-async def learn(work: Lesson, at: fg.Context) -> LearnedState:
+@graph.stage(model="task")
+async def learn(work: Lesson, ctx: fg.Context) -> LearnedState:
     """Let the program learn from all training samples of one data set."""
     try:
-        return LearnedState(work.dataset, await taught(work.code, work.dataset, at))
+        return LearnedState(work.dataset, await taught(work.code, work.dataset, ctx))
     except CandidateFailed as error:
         return LearnedState(work.dataset, failure=str(error))
 
 
 @graph.stage(reads=archive)
-def ready(group: fg.Group[Checked, LearnedState], at: fg.Context[HarnessArchive]) -> Trained | FailedProgram:
+def ready(group: fg.Group[Checked, LearnedState], ctx: fg.Context[HarnessArchive]) -> Trained | FailedProgram:
     """Pass a program on once it learned on every data set."""
-    at.uses()
+    ctx.no_parents()
     program = group.origin
     failures = [f"{work.dataset}: {work.failure}" for work in group.values if work.failure]
     failures += [f"{program.datasets[m.index]}: {m.reason}" for m in group.members if m.state != "arrived"]
     if failures:
         return FailedProgram(program.origin, "learn", "\n".join(failures), program.code, program.lag)
     states = {work.dataset: work.state for work in group.values}
-    return Trained(program, states, datasets(at.task, "val"), at.view.rivals(), at.task.bounds)
+    return Trained(program, states, datasets(ctx.task, "val"), ctx.view.rivals(), ctx.task.bounds)
 
 
-@graph.stage(llm="task", spends="evaluations")
-async def predict(work: Work, at: fg.Context) -> Prediction:
+@graph.stage(model="task", counts="evaluations")
+async def predict(work: Work, ctx: fg.Context) -> Prediction:
     """Let the program answer one sample, then score the answer and count its context outside of the sandbox.
 
     The held-out test uses this stage too: its text holds no state, and neither does the task's seed, so it learns
     first.
     """
-    sample = at.task.samples(work.split)[work.index]
-    name, code = dataset_of(at.task, sample), work.text["program"]
+    sample = ctx.task.samples(work.split)[work.index]
+    name, code = dataset_of(ctx.task, sample), work.text["program"]
     question = work if isinstance(work, Question) else None
     state = work.text.get(f"state:{name}")
     if state is None:
-        state = await taught(code, name, at)
-    meter = Meter(at.llm)
+        state = await taught(code, name, ctx)
+    meter = Meter(ctx.llm)
     given = {"input": str(sample), "state": state}
     try:
-        ran = await at[sandbox].run(code, "predict", given, driver=DRIVER, llm=meter)
+        ran = await ctx[sandbox].run(code, "predict", given, driver=DRIVER, llm=meter)
     except CandidateFailed as error:
         if question is None:
             raise
         return Prediction(
-            name, work.index, at.task.least, "", meter.characters, meter.calls, str(error), question.stakes
+            name, work.index, ctx.task.least, "", meter.characters, meter.calls, str(error), question.stakes
         )
-    answer, score, failure = str(ran.value), at.task.least, ""
+    answer, score, failure = str(ran.value), ctx.task.least, ""
     try:
-        score = (await at.task.judge(sample, answer, at.llm)).value
+        score = (await ctx.task.judge(sample, answer, ctx.llm)).value
     except Exception as error:
         # A candidate may answer anything. But if the task's own program cannot be scored, the task is wrong.
-        if question is None or code == at.task.seed["program"]:
+        if question is None or code == ctx.task.seed["program"]:
             raise
         failure = f"its answer cannot be scored: {type(error).__name__}: {error}"
     return Prediction(
@@ -173,18 +173,18 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
     )
 
 
-async def taught(code: str, dataset: str, at: fg.Context) -> str:
+async def taught(code: str, dataset: str, ctx: fg.Context) -> str:
     """Return the state of a program that learned from the training samples of a data set."""
-    batch = await lesson(at.task, dataset)
+    batch = await lesson(ctx.task, dataset)
     limits = SandboxLimits(cpu_seconds=60, wall_seconds=120, llm_calls=max(64, 8 * len(batch)))
-    ran = await at[sandbox].run(code, "learn", {"batch": batch}, driver=DRIVER, llm=at.llm, limits=limits)
+    ran = await ctx[sandbox].run(code, "learn", {"batch": batch}, driver=DRIVER, llm=ctx.llm, limits=limits)
     return str(ran.value)
 
 
 @graph.costs
-def costs(at: fg.Draw) -> fg.Costs:
+def costs(ctx: fg.Draw) -> fg.Costs:
     """Count the evaluations of the baselines, and of one to all programs of an iteration."""
-    return fg.Costs(least=len(at.task.val), seeds=len(baselines(at.task)), children=at[candidates])
+    return fg.Costs(least=len(ctx.task.val), seeds=len(baselines(ctx.task)), children=ctx[candidates])
 
 
 graph.edge(start, validate)

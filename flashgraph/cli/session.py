@@ -332,7 +332,7 @@ def _why_untested(report: Report, order: Order, models: Mapping[str, Model]) -> 
 def _tester(order: Order, models: Mapping[str, Model]) -> Model | None:
     """Return the held-out test's model: that of the testing stage, of the role ``task``, or the only one."""
     spec = order.graph.spec
-    role = next((s.llm for s in spec.stages if s.name == spec.tests), None) or "task"
+    role = next((s.model for s in spec.stages if s.name == spec.tests), None) or "task"
     return models.get(role) or (next(iter(models.values())) if len({id(m) for m in models.values()}) == 1 else None)
 
 

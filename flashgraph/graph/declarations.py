@@ -60,7 +60,7 @@ class Declarations:
         self.noted.append(Problem(code, Place.of_caller(), what, found, expected, fix))
 
     def param(self, name: str, default: P) -> Param[P]:
-        """Declare a parameter: functions read it as ``at[param]``, ``--set name=value`` sets it."""
+        """Declare a parameter: functions read it as ``ctx[param]``, ``--set name=value`` sets it."""
         param = Param(name, default, Place.of_caller())
         if name in self._params:
             self.note(
@@ -82,7 +82,7 @@ class Declarations:
         return param
 
     def resource(self, name: str, factory: Callable[..., R]) -> Resource[R]:
-        """Declare something that each run holds open for its stages, such as a sandbox: ``at[resource]`` in a stage.
+        """Declare something that each run holds open for its stages, such as a sandbox: ``ctx[resource]`` in a stage.
 
         ``factory()`` makes it.  A run enters its ``open()`` at the start and leaves it at the end.  Included graphs
         share a resource that has the same name and factory.
@@ -209,18 +209,18 @@ class Declarations:
         body: Callable[..., Any],
         *,
         name: str | None = None,
-        llm: str | None = None,
+        model: str | None = None,
         reads: Any = None,
-        spends: str | Sequence[str] = (),
+        counts: str | Sequence[str] = (),
         workers: int | None = None,
         fanout: int | None = None,
         runs: Runs = "loop",
     ) -> Stage[Any, Any]:
         name = body_name(name, body)
         pool = self._pool_name(f"stage {name!r}", reads)
-        budgets = tuple(spends) if isinstance(spends, list | tuple | set | frozenset) else (spends,)
+        budgets = tuple(counts) if isinstance(counts, list | tuple | set | frozenset) else (counts,)
         place = Place.of_caller()
-        spec = StageSpec(name, body, place, llm, pool, budgets, workers, fanout, runs, localns=_locals_of_caller())
+        spec = StageSpec(name, body, place, model, pool, budgets, workers, fanout, runs, localns=_locals_of_caller())
         return Stage(self.add(spec), self)
 
     def _add_source(

@@ -84,7 +84,7 @@ class Graph(Declarations):
         self._result = pool.name
 
     def costs(self, function: Callable[[Draw[None]], Costs]) -> Callable[[Draw[None]], Costs]:
-        """Declare how many evaluations a run takes, as a function of ``at.task`` and the parameters.
+        """Declare how many evaluations a run takes, as a function of ``ctx.task`` and the parameters.
 
         ``flashgraph run`` uses it to say what a budget buys.  A decorator: ``@graph.costs``.
         """
@@ -131,11 +131,11 @@ class Graph(Declarations):
 
         Args:
             name: Its name; the function's name by default.
-            reads: The pool that ``at.view`` shows.  Items carry the version that was read.
+            reads: The pool that ``ctx.view`` shows.  Items carry the version that was read.
             rounds: Emissions at most; unbounded by default.
             stream: ``"keyed"`` gives each emission a random stream of its own.  With ``"sequential"`` all such sources
                 share one ``random.Random(seed)``, as published loops do.
-            cursor: The first value of ``at.cursor``: small immutable state that each emission hands to the next.
+            cursor: The first value of ``ctx.cursor``: small immutable state that each emission hands to the next.
             evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source goes before the
                 others, sees the whole pool whatever ``focus`` says, and may use the ``reserve`` of the schedule.
             window: Rounds of this source that may be open at once, at most, under every schedule.  Use 1 for
@@ -178,12 +178,14 @@ class Graph(Declarations):
 
         Args:
             name: Its name; the function's name by default.
-            llm: The role of the model that ``await at.llm(...)`` calls.  The stage is ``async``, or runs in a thread.
-            reads: The pool that ``at.view`` shows.
-            spends: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
+            model: The role of the model that ``await ctx.llm(...)`` calls.  The stage is ``async``, or it runs in a
+                thread.
+            reads: The pool that ``ctx.view`` shows.
+            counts: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
             workers: Executions at once, at most.
             runs: Where a plain function runs: on the event loop (``"loop"``), in a ``"thread"`` or in a ``"process"``.
-                In a thread ``at.llm(...)`` blocks and returns the reply.  A process takes a function of its item alone.
+                In a thread ``ctx.llm(...)`` blocks and returns the reply.  A process takes a function of its item
+                alone.
             fanout: Items in one `Several`, at most; required before and in cycles.
         """
         decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))

@@ -121,9 +121,9 @@ class StageOptions(TypedDict, total=False):
     """Options of `Graph.stage`."""
 
     name: str | None
-    llm: str | None
+    model: str | None
     reads: PoolNode[Any, Any] | None
-    spends: str | Sequence[str]
+    counts: str | Sequence[str]
     workers: int | None
     fanout: int | None
     runs: Runs

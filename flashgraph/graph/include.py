@@ -55,8 +55,8 @@ def include(
         else:
             reads = None if node.reads is None else names[node.reads]
             copy = attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}")
-            if isinstance(copy, StageSpec) and copy.llm is not None:
-                copy = attrs.evolve(copy, llm=roles.get(copy.llm, copy.llm))
+            if isinstance(copy, StageSpec) and copy.model is not None:
+                copy = attrs.evolve(copy, model=roles.get(copy.model, copy.model))
             graph.add(copy)
     for edge in spec.edges:
         if edge.src in without or edge.dst in without:

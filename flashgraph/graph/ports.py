@@ -187,7 +187,7 @@ class Pool(Protocol[In_contra]):
 
 @attrs.frozen
 class Param(Generic[P_co]):
-    """A named parameter of a graph; read it as ``at[param]``, set it with ``--set name=value``."""
+    """A named parameter of a graph; read it as ``ctx[param]``, set it with ``--set name=value``."""
 
     name: str
     default: P_co
@@ -204,7 +204,7 @@ class Openable(Protocol):
 class Resource(Generic[R]):
     """Something that a run holds open for its stages, such as a sandbox.
 
-    ``factory()`` makes it; stages read it as ``at[resource]``.
+    ``factory()`` makes it; stages read it as ``ctx[resource]``.
     """
 
     name: str
@@ -222,7 +222,7 @@ class Change:
 
 
 @attrs.define(eq=False)
-class _At(Generic[V]):
+class _Ctx(Generic[V]):
     task: Task[Any, Any]
     view: V
     _stream: _random.Random | str
@@ -245,14 +245,19 @@ class _At(Generic[V]):
             self._stream = _random.Random(self._stream)
         return self._stream
 
-    def uses(self, *artifacts: Artifact | int) -> None:
+    def parents(self, *artifacts: Artifact | int) -> None:
         """Name the artifacts that the result descends from.
 
-        They become its parents, and a retraction of one makes it an orphan.  Without a call, all provisional artifacts
-        of the view count as used.
+        They become its parents, and a retraction of one makes it an orphan.  Without a call of `parents` or
+        `no_parents`, the result has no parents, and the retraction of any provisional artifact of the view makes it an
+        orphan.
         """
         ids = [a.id if isinstance(a, Artifact) else a for a in artifacts]
         self._used = [*(self._used or []), *ids]
+
+    def no_parents(self) -> None:
+        """State that the result descends from no artifact: no retraction makes it an orphan."""
+        self._used = self._used or []
 
     @property
     def used(self) -> tuple[int, ...] | None:
@@ -260,7 +265,7 @@ class _At(Generic[V]):
 
 
 @attrs.define(eq=False)
-class Draw(_At[V], Generic[V, C]):
+class Draw(_Ctx[V], Generic[V, C]):
     """The argument of a source: the pool's view, a random stream and a cursor.
 
     ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next,
@@ -296,12 +301,12 @@ class Costs:
 
 def _no_model(*_: Any, **__: Any) -> Any:
     raise FlashgraphError(
-        "this stage called at.llm but declares no model. Fix: @graph.stage(llm='ROLE'), for instance llm='task'."
+        "this stage called ctx.llm but declares no model. Fix: @graph.stage(model='ROLE'), for instance model='task'."
     )
 
 
 @attrs.define(eq=False)
-class Context(_At[W], Generic[W]):
+class Context(_Ctx[W], Generic[W]):
     """The second argument of a stage.
 
     ``llm`` calls the stage's model.  ``view`` is the pool that the stage reads, at the version that its result is

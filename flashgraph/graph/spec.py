@@ -112,14 +112,14 @@ class SourceSpec:
 
 @attrs.frozen
 class StageSpec:
-    """A stage.  ``llm`` is the role of its model, ``spends`` the budgets that one execution counts against."""
+    """A stage.  ``model`` is the role of its model, ``counts`` the budgets that one execution counts against."""
 
     name: str
     body: Callable[..., Any]
     place: Place
-    llm: str | None = None
+    model: str | None = None
     reads: str | None = None
-    spends: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
     workers: int | None = None
     fanout: int | None = None
     runs: Runs = "loop"
@@ -197,7 +197,7 @@ class GraphSpec:
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles of the models that the stages call, sorted."""
-        return tuple(sorted({s.llm for s in self.stages if s.llm is not None}))
+        return tuple(sorted({s.model for s in self.stages if s.model is not None}))
 
     @property
     def repairers(self) -> frozenset[str]:

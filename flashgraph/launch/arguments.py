@@ -71,7 +71,7 @@ def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None
     endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
     if not endless or budget.seconds is not None:
         return
-    counted = {limit for stage in graph.spec.stages for limit in stage.spends}
+    counted = {limit for stage in graph.spec.stages for limit in stage.counts}
     if models:
         counted |= {"calls", "tokens"}
     if any(model.worst_cost(1, 1) != 0 for model in models.values()):
@@ -104,10 +104,10 @@ def goal_of(graph: GraphSpec, task: Task, schedule: Schedule, target: float | No
             f"patience={patience!r} (--patience): expected a number of proposals in a row, at least 1.\n"
             "Fix: patience=50."
         )
-    if patience is not None and not any("proposals" in stage.spends for stage in graph.stages):
+    if patience is not None and not any("proposals" in stage.counts for stage in graph.stages):
         raise DataError(
             f"patience={patience} (--patience): no stage of graph {graph.name!r} counts proposals; expected one.\n"
-            'Fix: @graph.stage(..., spends="proposals") on the stage that proposes, or leave patience out.'
+            'Fix: @graph.stage(..., counts="proposals") on the stage that proposes, or leave patience out.'
         )
     perfect = task.perfect if target is None and not schedule.serial else None
     return Goal(target if target != math.inf else None, patience, perfect, len(task.val))

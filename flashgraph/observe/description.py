@@ -86,7 +86,7 @@ def describe(graph: Graph | CheckedGraph) -> Description:
         else:
             kind: Literal["repair", "stage"] = "repair" if node.name in spec.repairers else "stage"
             gives = f"Several[{gives}]" if node.name in types.several else gives
-            nodes.append(Node(node.name, kind, node.llm, takes, gives, _notes(node)))
+            nodes.append(Node(node.name, kind, node.model, takes, gives, _notes(node)))
     links = []
     for edge in spec.edges:
         flow = checked.flows[edge.name]
@@ -133,7 +133,7 @@ def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
 
 def _notes(stage: StageSpec) -> tuple[str, ...]:
     phrases = [
-        stage.spends and f"spends {', '.join(stage.spends)}",
+        stage.counts and f"counts {', '.join(stage.counts)}",
         stage.workers and counted(stage.workers, "worker"),
         stage.fanout and f"fanout {stage.fanout} at most",
     ]

@@ -153,14 +153,14 @@ def _source(source: SourceSpec, graph: Description, schedule: Schedule) -> str:
 def _stage(stage: StagePlan, graph: Description, schedule: Schedule) -> str:
     spec, node = stage.spec, graph.node(stage.spec.name)
     parts = [f"{node.name} turns {node.takes} into {node.gives}"]
-    if spec.llm:
-        parts.append(f"calls the model {spec.llm!r}")
+    if spec.model:
+        parts.append(f"calls the model {spec.model!r}")
     if spec.reads:
         parts.append(f"reads {spec.reads}")
-    if spec.spends:
-        parts.append(f"counts against the budget of {' and '.join(spec.spends)}")
+    if spec.counts:
+        parts.append(f"counts against the budget of {' and '.join(spec.counts)}")
     workers = schedule.workers.get(spec.name, spec.workers)
-    if workers is None and spec.llm:
+    if workers is None and spec.model:
         parts.append("has a worker for each request slot of its model")
     else:
         parts.append(f"has at most {counted(stage.workers, 'worker')}")

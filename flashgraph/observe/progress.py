@@ -106,7 +106,7 @@ class Progress:
         self._at: dict[int, str] = {}
         self._to = {e.name: e.dst for e in graph.edges}
         self._gathers = {e.name for e in graph.edges if e.gather}
-        self._spends: Mapping[str, tuple[str, ...]] = {s.name: s.spends for s in graph.stages}
+        self._counts: Mapping[str, tuple[str, ...]] = {s.name: s.counts for s in graph.stages}
         self._waits: dict[int, str] = {}
         self._shown: tuple[int, str] | None = None
         """The champion of the last line of news, and its score."""
@@ -151,7 +151,7 @@ class Progress:
                     self.stages[stage].working += 1
             case ev.JobEnded(at=at, stage=stage, how=how) if stage in self.stages:
                 self.stages[stage].ended(how, at)
-                for limit in self._spends[stage]:
+                for limit in self._counts[stage]:
                     self.spent[limit] += 1
             case ev.CallStarted(call=call, endpoint=name):
                 self.in_flight += 1

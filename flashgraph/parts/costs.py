@@ -18,9 +18,9 @@ def reflecting(minibatch: Param[int], *children: Param[int]) -> Callable[[Draw[N
     validated if it passes.
     """
 
-    def costs(at: Draw[Any]) -> Costs:
-        count = math.prod(at[param] for param in children)
-        tried = 2 * at[minibatch] * count
+    def costs(ctx: Draw[Any]) -> Costs:
+        count = math.prod(ctx[param] for param in children)
+        tried = 2 * ctx[minibatch] * count
         return Costs(least=tried, most=tried, seeds=1, children=count)
 
     return costs
@@ -35,9 +35,9 @@ def curating(
     the curation (with ``answer_after``). A validation follows each ``steps`` samples; each round carries its share.
     """
 
-    def costs(at: Draw[Any]) -> Costs:
-        size, after = at[batch], bool(at[answer_after])
-        validation = len(at.task.val) * size / min(at[steps], len(at.task.train))
+    def costs(ctx: Draw[Any]) -> Costs:
+        size, after = ctx[batch], bool(ctx[answer_after])
+        validation = len(ctx.task.val) * size / min(ctx[steps], len(ctx.task.train))
         return Costs(least=size * (1 + after), most=math.ceil(size * (1 + again + after) + validation))
 
     return costs

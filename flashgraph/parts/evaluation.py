@@ -113,13 +113,13 @@ def same_text(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, " ".join(text.split())) for name, text in value.text.items()))
 
 
-async def attempt(work: Work, at: Context) -> Attempt:
+async def attempt(work: Work, ctx: Context) -> Attempt:
     """Let the candidate attempt the sample, and score the output: one evaluation."""
-    sample = at.task.samples(work.split)[work.index]
+    sample = ctx.task.samples(work.split)[work.index]
     # A copy, because a task could change its candidate, and so the artifact itself.
     trace = Trace()
-    output = await at.task.answer(dict(work.text), sample, at.llm, trace)
-    return await Attempt.judged(at.task, work, output, llm=at.llm, trace=trace)
+    output = await ctx.task.answer(dict(work.text), sample, ctx.llm, trace)
+    return await Attempt.judged(ctx.task, work, output, llm=ctx.llm, trace=trace)
 
 
 class Scored(Protocol):

@@ -56,12 +56,12 @@ def number_or_none(param: Param[Any]) -> Requirement:
     )
 
 
-def require(at: Draw[Any, Any], *requirements: Requirement) -> None:
+def require(ctx: Draw[Any, Any], *requirements: Requirement) -> None:
     """Raise `DataError`, naming every parameter whose value does not meet its requirement."""
     wrong = [
-        f"parameter {r.param.name!r}: found {at[r.param]!r}, expected {r.expected}.\nFix: {r.fix(at[r.param])}"
+        f"parameter {r.param.name!r}: found {ctx[r.param]!r}, expected {r.expected}.\nFix: {r.fix(ctx[r.param])}"
         for r in requirements
-        if not r.holds(at[r.param])
+        if not r.holds(ctx[r.param])
     ]
     if wrong:
         raise DataError("\n".join(wrong))

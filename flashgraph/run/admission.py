@@ -151,7 +151,7 @@ class Admission:
         """
         if pool is None:
             if named:
-                raise LookupError(f"at.uses{named}: no pool is read here. Fix: reads=POOL on the source or stage")
+                raise LookupError(f"ctx.parents{named}: no pool is read here. Fix: reads=POOL on the source or stage")
             return before
         records = self.pools[pool].records
         parents = named or ()
@@ -159,7 +159,7 @@ class Admission:
             named = tuple(r.artifact for r in records.values() if r.version <= version < r.settled)
         for artifact in named:
             if artifact not in records:
-                raise LookupError(f"at.uses({artifact}): pool {pool!r} has no such artifact")
+                raise LookupError(f"ctx.parents({artifact}): pool {pool!r} has no such artifact")
         known = [records[a] for a in named]
         return Ancestry(
             tuple(dict.fromkeys([*before.uses, *((pool, a) for a in parents)])),

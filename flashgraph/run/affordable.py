@@ -89,8 +89,8 @@ class Affordable:
         self._ledger = ledger
         self.leads = {source: _leads_to(plan.graph, source) for source in plan.sources}
         """By source, the limits that its rounds may spend."""
-        self._spends = {name: stage.spec.spends for name, stage in plan.stages.items()}
-        self._before = {e.name: e.dst for e in plan.edges.values() if not e.gather and self._spends.get(e.dst)}
+        self._counts = {name: stage.spec.counts for name, stage in plan.stages.items()}
+        self._before = {e.name: e.dst for e in plan.edges.values() if not e.gather and self._counts.get(e.dst)}
         """By edge, the stage that its items wait for, if that stage spends.
 
         Gathering edges have none: their members wait for each other.
@@ -128,11 +128,11 @@ class Affordable:
         self._rounds[event.item] = event.round
         if (stage := self._before.get(event.edge)) is not None:
             self._items[event.item] = event.round, stage
-            self._open[event.round].waits.update(self._spends[stage])
+            self._open[event.round].waits.update(self._counts[stage])
 
     def _waits_no_more(self, item: int) -> None:
         if (found := self._items.pop(item, None)) is not None:
-            self._open[found[0]].waits.subtract(self._spends[found[1]])
+            self._open[found[0]].waits.subtract(self._counts[found[1]])
 
     def _started(self, event: ev.JobStarted) -> None:
         if event.item is None or (round_ := self._rounds.get(event.item)) is None:
@@ -140,7 +140,7 @@ class Affordable:
         self._jobs[event.job] = round_
         if self._items.get(event.item, (0, ""))[1] == event.stage:  # otherwise it is repaired first
             self._waits_no_more(event.item)
-        for limit in self._spends[event.stage]:
+        for limit in self._counts[event.stage]:
             self._open[round_].spent[limit] += 1
 
     def _job_ended(self, event: ev.JobEnded) -> None:
@@ -218,5 +218,5 @@ def _leads_to(graph: GraphSpec, source: str) -> frozenset[str]:
     """Return the limits that rounds of a source may spend, before they come to a pool."""
     reached = downstream(graph, source)
     stages = [stage for stage in graph.stages if stage.name in reached]
-    spends = {limit for stage in stages for limit in stage.spends}
-    return frozenset(spends | (set(OF_REQUESTS) if any(stage.llm is not None for stage in stages) else set()))
+    spends = {limit for stage in stages for limit in stage.counts}
+    return frozenset(spends | (set(OF_REQUESTS) if any(stage.model is not None for stage in stages) else set()))

@@ -47,7 +47,7 @@ def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> 
 class Budget:
     """Limits of a run; None is no limit.
 
-    ``proposals`` and ``evaluations`` count the jobs of stages with ``spends=``; ``calls``, ``tokens``
+    ``proposals`` and ``evaluations`` count the jobs of stages with ``counts=``; ``calls``, ``tokens``
     (prompt and completion) and ``usd`` count model requests; ``seconds`` is time on the run's clock.
     """
 

@@ -61,7 +61,7 @@ class Commits:
         state = self.stages.states[job.node] if job.item is not None else None
         if job.reservation is not None and state is not None:
             # A parked job that the end of the run cancels is the same execution when it runs again.
-            spends = () if job.refused and self.ending.stopping is not None else state.plan.spec.spends
+            spends = () if job.refused and self.ending.stopping is not None else state.plan.spec.counts
             self.ledger.settle(job.reservation, dict.fromkeys(spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
         # Before the item and its group end; only where a control policy compares rates, for it looks at all groups.

@@ -185,9 +185,9 @@ class Execution:
                 outcome = Failed(cause_of(error), reason(error))
             self._completed.append(Completed(job.id, outcome))
             return
-        at: Context[Any] | None = None
+        ctx: Context[Any] | None = None
         if _takes_context(spec.body):
-            at = Context(
+            ctx = Context(
                 self._task,
                 start.views.get(spec.reads or ""),
                 # Not by the number of the job or item, which depends on the order in which others ended.
@@ -197,16 +197,16 @@ class Execution:
                 refreshed=start.refreshed,
                 resources=self._resources,
             )
-            if spec.llm is not None:
-                llm = partial(self._call, job, spec.llm)
-                at.llm = from_any_thread(llm) if job.node in self._elsewhere else llm
-        arguments = (value,) if at is None else (value, at)
+            if spec.model is not None:
+                llm = partial(self._call, job, spec.model)
+                ctx.llm = from_any_thread(llm) if job.node in self._elsewhere else llm
+        arguments = (value,) if ctx is None else (value, ctx)
         if (body := self._elsewhere.get(job.node, spec.body)) is not spec.body or _is_async(spec.body):
             self._running[job.id], self._inside[job.id] = None, inside
-            if spec.llm is not None:
+            if spec.model is not None:
                 self._requests.admit(job)
             with within(inside):
-                task = tasks.create_task(self._work(job, body, arguments, at), name=f"{job.node} #{job.id}")
+                task = tasks.create_task(self._work(job, body, arguments, ctx), name=f"{job.node} #{job.id}")
             # An eager event loop, as in Python 3.12 and later, may have ended it already.
             if job.id in self._running:  # pragma: no branch
                 self._running[job.id] = task
@@ -214,7 +214,7 @@ class Execution:
         try:
             with contained(inside):
                 value = self._returns[job.node].checked(spec.body(*arguments))
-            outcome = Done(value, at.used if at is not None else None)
+            outcome = Done(value, ctx.used if ctx is not None else None)
         except Exception as error:
             outcome = Failed(cause_of(error), reason(error))
         self.finish(job, outcome)
@@ -223,7 +223,7 @@ class Execution:
         """Run a source, which is synchronous: its draw and its cursor advance together, in order of emission."""
         job, spec = start.job, self._plan.sources[start.job.node]
         keyed = f"{self._machine.seed}/{job.node}/{job.emission}"
-        at: Draw[Any, Any] = Draw(
+        ctx: Draw[Any, Any] = Draw(
             self._task,
             start.views.get(spec.reads or ""),
             self._sequential if spec.stream == "sequential" else keyed,
@@ -236,13 +236,13 @@ class Execution:
         )
         try:
             with contained(Inside(f"source {job.node!r}", self._floor)):
-                value = self._returns[job.node].checked(spec.body(at))
+                value = self._returns[job.node].checked(spec.body(ctx))
         except Exception as error:
             self.finish(job, Failed(cause_of(error), reason(error)))
             return
-        self._cursors[job.node] = at.cursor
+        self._cursors[job.node] = ctx.cursor
         state = self._sequential.getstate() if spec.stream == "sequential" else None
-        self.finish(job, Done(value, at.used), source=job.node, cursor=at.cursor, stream=state)
+        self.finish(job, Done(value, ctx.used), source=job.node, cursor=ctx.cursor, stream=state)
 
     async def _call(self, job: Job, own: str, messages: Any, *, role: str | None = None, **params: Any) -> Reply:
         """Call the model of the stage's own role, or of a role of the task."""
@@ -255,7 +255,7 @@ class Execution:
         return await self._requests.call(job, role or own, messages, **params)
 
     async def _work(
-        self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], at: Context[Any] | None
+        self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], ctx: Context[Any] | None
     ) -> None:
         outcome: Outcome = CUT_OFF
         try:
@@ -265,7 +265,7 @@ class Execution:
             value = self._returns[job.node].checked(
                 await (made if self.guarded else Guarded(made, self._inside[job.id]))
             )
-            outcome = Done(value, at.used if at is not None else None)
+            outcome = Done(value, ctx.used if ctx is not None else None)
         except anyio.get_cancelled_exc_class() as foreign:
             if anyio.current_effective_deadline() == -math.inf:
                 raise

@@ -39,7 +39,7 @@ NO_GOAL = Goal()
 
 def proposing(graph: GraphSpec) -> frozenset[str]:
     """Return the sources whose rounds lead to a stage that spends proposals, without passing a pool."""
-    stages = {stage.name for stage in graph.stages if "proposals" in stage.spends}
+    stages = {stage.name for stage in graph.stages if "proposals" in stage.counts}
     return frozenset(s.name for s in graph.sources if stages & downstream(graph, s.name))
 
 

@@ -85,9 +85,9 @@ async def held_out(
             if fatal:
                 return
             stream, llm = random.Random(f"held-out/{index}"), gateway.llm_of(candidates[which], index)
-            at: Context[Any] = Context(task, None, stream, params or {}, llm=llm, resources=resources or {})
+            ctx: Context[Any] = Context(task, None, stream, params or {}, llm=llm, resources=resources or {})
             try:
-                made = body(Work(candidates[which], "test", index), at)
+                made = body(Work(candidates[which], "test", index), ctx)
                 found = await made if inspect.isawaitable(made) else made
                 scores[which][index] = found.score
             except BaseException as raised:
@@ -125,7 +125,7 @@ def unanswered(
     examined: Examined | None = None,
 ) -> int:
     """Return how many attempts of a test call a model and were not answered in an earlier session."""
-    if stage is not None and stage.llm is None:
+    if stage is not None and stage.model is None:
         return 0
     works = [_named(candidate, index) for candidate in candidates for index in range(len(task.test))]
     return len(works) if examined is None else sum(work not in examined for work in works)

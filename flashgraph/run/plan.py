@@ -157,7 +157,9 @@ class Capacity:
         """Return a plan with this capacity instead of its own."""
         stages = {
             name: attrs.evolve(
-                stage, workers=self.workers[name], endpoint=self.endpoints[stage.spec.llm] if stage.spec.llm else None
+                stage,
+                workers=self.workers[name],
+                endpoint=self.endpoints[stage.spec.model] if stage.spec.model else None,
             )
             for name, stage in plan.stages.items()
         }
@@ -278,10 +280,10 @@ def _stages(
     return {
         s.name: StagePlan(
             spec=s,
-            workers=_workers(s, schedule, most.get(endpoints.get(s.llm or "", ""))),
+            workers=_workers(s, schedule, most.get(endpoints.get(s.model or "", ""))),
             rank=rank[s.name],
             distance=distance[s.name],
-            endpoint=endpoints.get(s.llm) if s.llm else None,
+            endpoint=endpoints.get(s.model) if s.model else None,
             repairs=s.name in repairers,
         )
         for s in graph.stages

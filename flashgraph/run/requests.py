@@ -219,5 +219,5 @@ class Requests:
 def _left_behind(job: Job) -> FlashgraphError:
     return FlashgraphError(
         f"stage {job.node!r} has ended, and a task that it left behind calls its model; a call must end before its "
-        "stage does.\nFix: await each at.llm(...) in the stage, several of them in a task group of its own."
+        "stage does.\nFix: await each ctx.llm(...) in the stage, several of them in a task group of its own."
     )

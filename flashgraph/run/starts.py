@@ -126,8 +126,8 @@ class Starts:
         lag = self.admission.lag(item)
         job = self.work.begin(spec.name, "repair" if repairing else "stage", self.flow.now, item)
         job.lag = lag
-        if spec.spends:
-            job.reservation = self.ledger.reserve(dict.fromkeys(spec.spends, 1.0))
+        if spec.counts:
+            job.reservation = self.ledger.reserve(dict.fromkeys(spec.counts, 1.0))
         pools, stale = self.admission.pools, None
         if repairing:
             state.repairs.pop(0)

@@ -32,7 +32,7 @@ class Withheld:
         """Return the limit that keeps a stage from starting another job; None if it may start one."""
         if not self._ledger.limits:
             return None
-        spends = state.plan.spec.spends
+        spends = state.plan.spec.counts
         if spends and (lacking := self._ledger.lacking(dict.fromkeys(spends, 1.0))) is not None:
             return lacking
         if state.plan.endpoint is None:

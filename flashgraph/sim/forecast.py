@@ -74,7 +74,7 @@ def expanded(graph: GraphSpec, settings: Mapping[str, str]) -> dict[str, str]:
                 )
             found |= {f"{edge}.release": f"fraction({value})" for edge in early}
         elif name == "workers" and name not in graph.params:
-            found |= {f"{stage.name}.workers": value for stage in graph.stages if stage.llm is not None}
+            found |= {f"{stage.name}.workers": value for stage in graph.stages if stage.model is not None}
         else:
             found[name] = value
     return found
@@ -170,7 +170,7 @@ async def forecast(
 def _servers(graph: GraphSpec, simulation: Simulation) -> dict[str, tuple[Profile, list[str]]]:
     """Return the profile and roles of each server, by name."""
     found: list[tuple[Profile, list[str]]] = []
-    for role in sorted({s.llm for s in graph.stages if s.llm is not None}):
+    for role in sorted({s.model for s in graph.stages if s.model is not None}):
         if role not in simulation.profiles:
             raise DataError(
                 f"graph {graph.name!r} calls the model {role!r}, which has no profile.\n"

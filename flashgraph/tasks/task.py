@@ -248,7 +248,7 @@ class Task(Generic[S, O]):
             if llm is None:
                 raise DataError(
                     f"task {self.name!r}: score takes llm, but the stage that scores calls no model.\n"
-                    "Fix: llm='task' on that stage, or a score of a sample and an output."
+                    "Fix: model='task' on that stage, or a score of a sample and an output."
                 )
             given = (*given, from_any_thread(llm) if self.runs == "thread" else llm)
         with self._limited("score"):

@@ -135,7 +135,7 @@ class _Case:
     options: Mapping[str, Any]
 
     def models(self) -> dict[str, SlowModel]:
-        roles = sorted({s.llm for s in self.graph.spec.stages if s.llm is not None})
+        roles = sorted({s.model for s in self.graph.spec.stages if s.model is not None})
         if isinstance(self.answer, Mapping):
             return {role: SlowModel(self.answer[role], limit=self.limit, seed=self.seed) for role in roles}
         return dict.fromkeys(roles, SlowModel(self.answer, limit=self.limit, seed=self.seed))
@@ -218,7 +218,7 @@ def _expect_same(events: Sequence[ev.Event], others: Sequence[ev.Event]) -> None
     raise InvariantViolation(
         f"I14: the same seed and latencies made another log on another event loop:\n{around(list(events), place)}\n"
         f"The other log has\n    {place}: {other}\nFix: make the node of that event, or one before it, depend on its "
-        "arguments alone: no global, no clock, and at.random instead of random."
+        "arguments alone: no global, no clock, and ctx.random instead of random."
     )
 
 

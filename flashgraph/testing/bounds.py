@@ -248,7 +248,7 @@ def budgets(log: Log) -> Check:
             within = budget.usd is None or usd <= budget.usd * (1 + 1e-9)
             log.expect(within, "I10", i, f"{usd:g} USD")
         elif isinstance(event, ev.JobStarted) and event.stage in log.plan.stages:
-            for name in log.plan.stages[event.stage].spec.spends:
+            for name in log.plan.stages[event.stage].spec.counts:
                 started[name] += 1
                 limit = getattr(budget, name)
                 log.expect(limit is None or started[name] <= limit, "I10", i, f"{started[name]} {name}")

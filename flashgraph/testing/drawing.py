@@ -35,7 +35,7 @@ def _notes(node: SourceSpec | StageSpec) -> list[str]:
     reads = [f"reads {node.reads}"] if node.reads is not None else []
     if isinstance(node, SourceSpec):
         return [*([counted(node.rounds, "round")] if node.rounds is not None else []), *reads]
-    calls = [f"calls {node.llm}"] if node.llm is not None else []
+    calls = [f"calls {node.model}"] if node.model is not None else []
     return [*([counted(node.workers, "worker")] if node.workers is not None else []), *calls, *reads]
 
 

@@ -40,13 +40,13 @@ class _Builder:
         self.count += 1
         return f"{kind}{self.count}"
 
-    async def work(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
+    async def work(self, step: Step, name: str, token: Token, ctx: fg.Context[Any]) -> Token | None:
         for call in range(step.calls):
-            await at.llm(f"{name} {token.path} {call}")
+            await ctx.llm(f"{name} {token.path} {call}")
         await self.pause(self.shape.seconds(name, token.path))
-        return self.made(step, name, token, at)
+        return self.made(step, name, token, ctx)
 
-    def made(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
+    def made(self, step: Step, name: str, token: Token, ctx: fg.Context[Any]) -> Token | None:
         """Return what a stage makes of a token after its waits, or raise its failure."""
         shape = self.shape
         if draw(shape.salt, "fail", name, token.path) < step.fail:
@@ -56,19 +56,19 @@ class _Builder:
         made = token.via(name)
         if not step.reads:
             return made
-        made = attrs.evolve(made, **self.ancestry(step, token, at))
-        return attrs.evolve(made, **{"side" if self.beside(step) else "version": at.view.version})
+        made = attrs.evolve(made, **self.ancestry(step, token, ctx))
+        return attrs.evolve(made, **{"side" if self.beside(step) else "version": ctx.view.version})
 
-    def ancestry(self, step: Step, token: Token, at: fg.Context[Any]) -> dict[str, Any]:
+    def ancestry(self, step: Step, token: Token, ctx: fg.Context[Any]) -> dict[str, Any]:
         """Return the ancestry fields of a result whose stage has read a pool."""
         if not step.names:
             # An item that carries this version already descends from the view.
-            known = (token.side if self.beside(step) else token.version) == at.view.version
-            return {"loose": token.loose | (frozenset() if known else provisional(at.view))}
-        known = list(at.view.artifacts)
+            known = (token.side if self.beside(step) else token.version) == ctx.view.version
+            return {"loose": token.loose | (frozenset() if known else provisional(ctx.view))}
+        known = list(ctx.view.artifacts)
         chosen = known[:1] if step.names == "oldest" else known[-1:]
-        at.uses(*chosen)
-        return {"named": token.named | {(at.view.name, artifact) for artifact in chosen}}
+        ctx.parents(*chosen)
+        return {"named": token.named | {(ctx.view.name, artifact) for artifact in chosen}}
 
     def beside(self, step: Step) -> bool:
         """Return whether a step reads the second pool."""
@@ -77,37 +77,37 @@ class _Builder:
     def stage(self, step: Step, group: bool = False) -> Any:
         name = self.name("gather" if group else "stage")
 
-        async def gathered(batch: fg.Group[Token, Token], at: fg.Context[Any]) -> Token | None:
+        async def gathered(batch: fg.Group[Token, Token], ctx: fg.Context[Any]) -> Token | None:
             members = batch.values
             oldest = min([batch.origin.version, *(m.version for m in members)])
             path = batch.origin.path + sum(place * m.path for place, m in enumerate(members, 1))
             every = (batch.origin, *members)
             named, loose = (frozenset().union(*(getattr(m, of) for m in every)) for of in ("named", "loose"))
             side = min((m.side for m in every if m.side is not None), default=None)
-            return await self.work(step, name, Token(path, oldest, named, loose, side), at)
+            return await self.work(step, name, Token(path, oldest, named, loose, side), ctx)
 
-        async def single(token: Token, at: fg.Context[Any]) -> Token | None:
-            return await self.work(step, name, token, at)
+        async def single(token: Token, ctx: fg.Context[Any]) -> Token | None:
+            return await self.work(step, name, token, ctx)
 
-        async def several(token: Token, at: fg.Context[Any]) -> fg.Several[Token] | None:
-            made = await self.work(step, name, token, at)
+        async def several(token: Token, ctx: fg.Context[Any]) -> fg.Several[Token] | None:
+            made = await self.work(step, name, token, ctx)
             return None if made is None else fg.Several([made.via(i) for i in range(step.several)])
 
-        def at_once(token: Token, at: fg.Context[Any]) -> Token | None:
-            return self.made(step, name, token, at)
+        def at_once(token: Token, ctx: fg.Context[Any]) -> Token | None:
+            return self.made(step, name, token, ctx)
 
         def blind(token: Token) -> Token | None:
             return self.made(step, name, token, NOTHING)
 
         options: dict[str, Any] = {"name": name, "workers": step.workers}
         if step.calls:
-            options["llm"] = "model"
+            options["model"] = "model"
         if step.reads:
             options["reads"] = self.side if self.beside(step) else self.pool
         if step.several > 1:
             options["fanout"] = step.several + self.shape.salt % 2
-        if step.spends:
-            options["spends"] = "evaluations"
+        if step.counts:
+            options["counts"] = "evaluations"
         plain = at_once if step.reads else blind
         alone: Any = plain if step.plain and not step.calls else single
         body: Any = gathered if group else several if step.several > 1 else alone
@@ -116,22 +116,22 @@ class _Builder:
     def repairer(self, step: Step) -> Any:
         name = self.name("repair")
 
-        async def repair(stale: fg.Stale[Token], at: fg.Context[Any]) -> fg.Verdict[Token]:
+        async def repair(stale: fg.Stale[Token], ctx: fg.Context[Any]) -> fg.Verdict[Token]:
             await self.pause(self.shape.seconds(name, stale.value.path))
             assert stale.lag >= len(stale.changes) > 0
             u = draw(name, stale.value.path)
             if u < 0.2:
                 return fg.Verdict.discard("generated")
-            token, loose = stale.value, stale.value.loose | provisional(at.view)
+            token, loose = stale.value, stale.value.loose | provisional(ctx.view)
             # ``changes`` are those of the pool with the larger lag, which may be the second one.
             side = token.side
-            if side is not None and stale.lag > at.view.version - token.version:
+            if side is not None and stale.lag > ctx.view.version - token.version:
                 side += stale.lag
-            made = attrs.evolve(token.via(name), version=at.view.version, side=side, loose=loose)
+            made = attrs.evolve(token.via(name), version=ctx.view.version, side=side, loose=loose)
             return fg.Verdict.patch(made)
 
-        spends: dict[str, Any] = {"spends": "evaluations"} if step.spends else {}
-        return self.graph.stage(name=name, reads=self.pool, workers=step.workers, **spends)(repair)
+        counts: dict[str, Any] = {"counts": "evaluations"} if step.counts else {}
+        return self.graph.stage(name=name, reads=self.pool, workers=step.workers, **counts)(repair)
 
     def most(self, width: int) -> int:
         """Return the declared fan-out of a scatter into ``width``: a bound that every other shape does not reach."""
@@ -213,27 +213,27 @@ class _Builder:
     def source(self, name: str) -> Any:
         shape = self.shape
 
-        def emit(at: fg.Draw[Ledgered]) -> Token | None:
-            view = (at.view.version, at.view.narrowed)
-            if shape.shy and at.open and draw(shape.salt, "shy", name, at.emission, *view) < shape.shy:
+        def emit(ctx: fg.Draw[Ledgered]) -> Token | None:
+            view = (ctx.view.version, ctx.view.narrowed)
+            if shape.shy and ctx.open and draw(shape.salt, "shy", name, ctx.emission, *view) < shape.shy:
                 return None
-            newest = list(at.view.artifacts)[-1:]
-            at.uses(*newest)
-            named = frozenset((at.view.name, artifact) for artifact in newest)
-            return Token(int(at.random.random() * 2**40), at.view.version, named)
+            newest = list(ctx.view.artifacts)[-1:]
+            ctx.parents(*newest)
+            named = frozenset((ctx.view.name, artifact) for artifact in newest)
+            return Token(int(ctx.random.random() * 2**40), ctx.view.version, named)
 
         return self.graph.source(name=name, reads=self.pool, rounds=self.shape.rounds)(emit)
 
     def contend(self, width: int) -> None:
         """Add a source that has the newest artifact tried on more samples."""
 
-        def emit(at: fg.Draw[Ledgered]) -> Rival | None:
-            newest = list(at.view.artifacts)[-1:]
+        def emit(ctx: fg.Draw[Ledgered]) -> Rival | None:
+            newest = list(ctx.view.artifacts)[-1:]
             if not newest:
                 return None
-            at.uses(*newest)
-            named = frozenset({(at.view.name, newest[0])})
-            return Rival(newest[0], Token(int(at.random.random() * 2**40), at.view.version, named))
+            ctx.parents(*newest)
+            named = frozenset({(ctx.view.name, newest[0])})
+            return Rival(newest[0], Token(int(ctx.random.random() * 2**40), ctx.view.version, named))
 
         def scatter(rival: Rival) -> list[Token]:
             return rival.members(width)

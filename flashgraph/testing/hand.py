@@ -69,7 +69,7 @@ def plan_by_hand(
     Raises `GraphError` when the graph does not pass its checks.
     """
     checked = graph.checked()
-    roles = {s.llm for s in checked.spec.stages if s.llm is not None}
+    roles = {s.model for s in checked.spec.stages if s.model is not None}
     each = {f"{ENDPOINT} {i}": parse_limits(text) for i, text in enumerate(limits)} or {ENDPOINT: fixed(limit)}
     services = {ENDPOINT: {name: 1.0 + i for i, name in enumerate(each)}}
     plan = compile_plan(checked, schedule, {}, dict.fromkeys(roles, ENDPOINT), each, services)

@@ -115,7 +115,7 @@ class _Interpreter:
         stream = self.sequential if source.stream == "sequential" else keyed
         params = {p.name: p.default for p in self.graph.params.values()}
         view = self.pools.get(source.reads or "")
-        at: fg.Draw[Any, Any] = fg.Draw(
+        ctx: fg.Draw[Any, Any] = fg.Draw(
             self.task,
             view,
             stream,
@@ -124,9 +124,9 @@ class _Interpreter:
             champion=None if view is None else view.best(),
             cursor=self.cursors[source.name],
         )
-        value = source.body(at)
-        self.cursors[source.name] = at.cursor
-        return value, at.used or ()
+        value = source.body(ctx)
+        self.cursors[source.name] = ctx.cursor
+        return value, ctx.used or ()
 
     @property
     def enough(self) -> bool:
@@ -156,11 +156,11 @@ class _Interpreter:
         (self.members if edge.scatter is not None else self.queues)[edge.name].popleft()
         params = {p.name: p.default for p in self.graph.params.values()}
         view = self.pools.get(stage.reads or "")
-        at: fg.Context[Any] = fg.Context(self.task, view, _NoStream(), params)
-        at.llm = self.llm
+        ctx: fg.Context[Any] = fg.Context(self.task, view, _NoStream(), params)
+        ctx.llm = self.llm
         try:
             result = stage.body(
-                *((item.value, at) if len(inspect.signature(stage.body).parameters) > 1 else (item.value,))
+                *((item.value, ctx) if len(inspect.signature(stage.body).parameters) > 1 else (item.value,))
             )
             result = await result if inspect.isawaitable(result) else result
         except NotApplicable:
@@ -173,7 +173,7 @@ class _Interpreter:
             raise NotApplicable("a stage returns Several")
         self.lines.append(Line(stage.name, item.value, "done"))
         if result is not None:
-            named = ((stage.reads or "", artifact) for artifact in at.used or ())
+            named = ((stage.reads or "", artifact) for artifact in ctx.used or ())
             uses = tuple(dict.fromkeys([*item.uses, *named]))
             self.route(stage.name, result, attrs.evolve(item, uses=uses))
         self.end(item)

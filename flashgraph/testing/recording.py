@@ -48,7 +48,7 @@ def record_pools(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
                 raise InvariantViolation(
                     f"pool {pool.name!r}: the value of version {pool.version} was changed after apply returned it\n"
                     "    expected: an unchanged value, because nodes read it as the view of that version\n"
-                    "    fix:      copy the parts of at.view that you change: dict(at.view.artifacts), list(...)"
+                    "    fix:      copy the parts of ctx.view that you change: dict(ctx.view.artifacts), list(...)"
                 )
             applied[pool.name].append(event)
             after = apply_(event)

@@ -208,7 +208,7 @@ async def run_shape(
         LatencyModel(limit, seconds, name=f"latency {i}", limits=parse_limits(text), down=0.0 if i else first_is_down)
         for i, text in enumerate(limits)
     ] or [LatencyModel(limit, seconds, fate=shape.fate)]
-    roles = {s.llm for s in graph.spec.stages if s.llm}
+    roles = {s.model for s in graph.spec.stages if s.model}
     opened = fg.open_run(
         graph,
         TASK,

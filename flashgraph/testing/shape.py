@@ -52,7 +52,7 @@ class Step(_Brief):
     """
     capacity: int | None = None
     order: Literal["", "freshest", "priority"] = ""
-    spends: bool = False
+    counts: bool = False
     """Whether each of its jobs is an evaluation."""
     keeps: bool = False
     """Whether its in-edge keeps orphans."""

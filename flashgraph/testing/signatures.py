@@ -34,7 +34,7 @@ def signature(machine: Machine) -> tuple[Any, ...]:
     nothing waits for a moment.
 
     Open things are named by their order, which is all that decisions see of their numbers.  A stage that draws from
-    ``at.random`` sees more, because its stream is keyed by the item.
+    ``ctx.random`` sees more, because its stream is keyed by the item.
     """
     known = {
         "item": sorted(machine.flow.places.items),

@@ -125,7 +125,7 @@ def _account(machine: Machine) -> None:
             reserved.update(call.amounts)
     for job in machine.jobs.values():
         if job.reservation is not None and not job.done:
-            reserved.update(dict.fromkeys(machine.plan.stages[job.node].spec.spends, 1))
+            reserved.update(dict.fromkeys(machine.plan.stages[job.node].spec.counts, 1))
     for name, amount in ledger.reserved.items():
         close = math.isclose(amount, reserved[name], abs_tol=1e-9)
         _expect(close, "I10", f"{amount:g} {name} are reserved, jobs and calls need {reserved[name]:g}")
@@ -182,7 +182,7 @@ def held_back(machine: Machine, name: str) -> bool:
     """
     state, ledger = machine.stages[name], machine.ledger
     taken = {of: ledger.settled[of] + ledger.reserved[of] for of in ledger.limits}
-    if any(of in taken and taken[of] + 1 > ledger.limits[of] for of in state.plan.spec.spends):
+    if any(of in taken and taken[of] + 1 > ledger.limits[of] for of in state.plan.spec.counts):
         return True
     used_up = [of for of in ("calls", "tokens", "usd") if of in taken and taken[of] >= ledger.limits[of] * (1 - 1e-9)]
     return state.plan.endpoint is not None and (bool(used_up) or name in machine.calls.refused)

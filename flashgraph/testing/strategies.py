@@ -31,7 +31,7 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         stale=st.sampled_from(["", "", "discard", "strict", "repair", "refresh", "touched", "either"]),
         capacity=st.sampled_from([None, 1, 2, 3]),
         order=st.sampled_from(["", "", "freshest", "priority"]),
-        spends=st.booleans(),
+        counts=st.booleans(),
         keeps=st.sampled_from([False, False, False, True]),
         plain=st.sampled_from([False, False, True]),
     )

@@ -50,17 +50,17 @@ def draw_source(plan: Plan, seed: int, start: Start, cursor: Any) -> Completed:
     """Run a source's function once; ``cursor`` is the one that its last draw left."""
     job, spec = start.job, plan.sources[start.job.node]
     stream = random.Random(f"{seed}/{job.node}/{job.emission}")
-    at: fg.Draw[Any, Any] = fg.Draw(
+    ctx: fg.Draw[Any, Any] = fg.Draw(
         TASK, start.views.get(spec.reads or ""), stream, plan.params_of(spec), emission=job.emission,
         open=start.beside, champion=start.champion, cursor=cursor,
     )  # fmt: skip
-    return Completed(job.id, Done(spec.body(at), at.used), source=job.node, cursor=at.cursor)
+    return Completed(job.id, Done(spec.body(ctx), ctx.used), source=job.node, cursor=ctx.cursor)
 
 
 def advance(plan: Plan, seed: int, work: OpenJob) -> Asked | Completed:
     """Run a job's function from its start to its first request without a reply, or to its end."""
     job, spec = work.start.job, plan.stages[work.start.job.node].spec
-    at: fg.Context[Any] = fg.Context(
+    ctx: fg.Context[Any] = fg.Context(
         TASK, work.start.views.get(spec.reads or ""),
         random.Random(f"{seed}/{job.node}/{job.item.id if job.item else 0}"),
         plan.params_of(spec), lag=job.lag, refreshed=work.start.refreshed,
@@ -73,12 +73,12 @@ def advance(plan: Plan, seed: int, work: OpenJob) -> Asked | Completed:
             raise known
         return known if known is not None else await _Ask(messages)
 
-    at.llm = llm
+    ctx.llm = llm
     value = work.start.stale if work.start.stale is not None else work.start.value
-    arguments = (value, at) if _takes_context(spec.body) else (value,)
-    outcome = _run(spec.body, arguments, at)
+    arguments = (value, ctx) if _takes_context(spec.body) else (value,)
+    outcome = _run(spec.body, arguments, ctx)
     if isinstance(outcome, _Ask):
-        return Asked(job.id, spec.llm or "", {"calls": 1.0, "tokens": 30.0, "usd": 0.002})
+        return Asked(job.id, spec.model or "", {"calls": 1.0, "tokens": 30.0, "usd": 0.002})
     return Completed(job.id, outcome)
 
 
@@ -87,21 +87,21 @@ def _takes_context(body: Callable[..., Any]) -> bool:
     return len(inspect.signature(body).parameters) > 1
 
 
-def _run(body: Callable[..., Any], arguments: tuple[Any, ...], at: fg.Context[Any]) -> _Ask | Outcome:
+def _run(body: Callable[..., Any], arguments: tuple[Any, ...], ctx: fg.Context[Any]) -> _Ask | Outcome:
     try:
         result = body(*arguments)
         if not inspect.iscoroutine(result):
-            return Done(result, at.used)
-        return _step(result, at)
+            return Done(result, ctx.used)
+        return _step(result, ctx)
     except Exception as error:
         return Failed(cause_of(error), f"{type(error).__name__}: {error}")
 
 
-def _step(coroutine: Coroutine[Any, Any, Any], at: fg.Context[Any]) -> _Ask | Outcome:
+def _step(coroutine: Coroutine[Any, Any, Any], ctx: fg.Context[Any]) -> _Ask | Outcome:
     try:
         request = coroutine.send(None)
     except StopIteration as end:
-        return Done(end.value, at.used)
+        return Done(end.value, ctx.used)
     coroutine.close()
     if not isinstance(request, _Ask):
         raise TypeError(f"by hand a stage may await only its model; this stage awaits {request!r}")

@@ -48,8 +48,8 @@ def alone(rounds: int, records: int) -> fg.Graph:
     included = graph.include(part, "learn")
 
     @graph.source(reads=found, rounds=rounds)
-    def pick(at: fg.Draw[Found]) -> Numbered:
-        return numbered(at.emission, records)
+    def pick(ctx: fg.Draw[Found]) -> Numbered:
+        return numbered(ctx.emission, records)
 
     graph.edge(pick, included["shuffle"])
     graph.edge(included["combine"], found)
@@ -64,11 +64,11 @@ def twice() -> fg.Graph:
     rules = graph.include(part, "rules", params={"duplication": 1}, roles={"reflection": "judge"})
 
     @graph.source(reads=found, rounds=1)
-    def pick(at: fg.Draw[Found]) -> Numbered:
+    def pick(ctx: fg.Draw[Found]) -> Numbered:
         return numbered(0, 9)
 
     @graph.stage
-    def further(insight: Insight, at: fg.Context) -> Numbered:
+    def further(insight: Insight, ctx: fg.Context) -> Numbered:
         return Numbered(tuple(insight.text.split()), f"Judge:\n{HOLE}", f"Settle:\n{HOLE}", 1)
 
     graph.edge(pick, facts["shuffle"])

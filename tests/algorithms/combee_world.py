@@ -102,8 +102,8 @@ def watched(graph: fg.Graph, shuffle: str, dealt: list[Shuffled], rounds: Mappin
     body = graph.spec.nodes[shuffle].body  # type: ignore[union-attr]  # a stage
 
     @wraps(body)
-    def noting(brief: Brief, at: fg.Context) -> Shuffled:
-        shuffled: Shuffled = body(brief, at)
+    def noting(brief: Brief, ctx: fg.Context) -> Shuffled:
+        shuffled: Shuffled = body(brief, ctx)
         dealt.append(shuffled)
         return shuffled
 

@@ -27,7 +27,7 @@ def raising(error: Exception) -> Answer:
 
 
 def run(graph: str, task: fg.Task, schedule: str, answer: Callable[[str], Answer]) -> fg.Result:
-    roles = {s.llm for s in load_graph(graph).spec.stages if s.llm is not None}
+    roles = {s.model for s in load_graph(graph).spec.stages if s.model is not None}
     models = {role: answer(role) for role in roles}
     return fg.run(graph, task, models=models, budget=CALLS, schedule=schedule)
 
@@ -128,8 +128,8 @@ def test_a_graph_without_scores_and_models() -> None:
         pool = graph.pool("pool", Shelf)
 
         @graph.source(rounds=4)
-        def draw(at: fg.Draw[None]) -> int:
-            return at.emission
+        def draw(ctx: fg.Draw[None]) -> int:
+            return ctx.emission
 
         @graph.stage
         def work(number: int) -> str:

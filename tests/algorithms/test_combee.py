@@ -23,9 +23,9 @@ TASK = fg.Task(name="none", train=[0], val=[0], score=lambda sample, output: fg.
 
 def dealt(records: Sequence[str], duplication: int, seed: int) -> Shuffled:
     """Return the stage's deal from a stream with that seed."""
-    at: fg.Context[Any] = fg.Context(TASK, None, random.Random(seed), {"duplication": duplication})
+    ctx: fg.Context[Any] = fg.Context(TASK, None, random.Random(seed), {"duplication": duplication})
     body: Any = part.spec.nodes["shuffle"].body  # type: ignore[union-attr]  # a stage
-    shuffled: Shuffled = body(Brief(tuple(records), "ask\n<<here>>", "join\n<<here>>"), at)
+    shuffled: Shuffled = body(Brief(tuple(records), "ask\n<<here>>", "join\n<<here>>"), ctx)
     return shuffled
 
 
@@ -117,7 +117,7 @@ def test_wrong_edges_into_the_part() -> None:
     one, two = graph.include(part, "one"), graph.include(part, "two")
 
     @graph.source(reads=found)
-    def pick(at: fg.Draw[Found]) -> Brief:
+    def pick(ctx: fg.Draw[Found]) -> Brief:
         return numbered(0, 9)
 
     graph.edge(pick, one["shuffle"])

@@ -120,12 +120,12 @@ def graph_of(requests: int) -> fg.Graph:
     counted = graph.pool("counted", Counted)
 
     @graph.source(rounds=requests)
-    def number(at: fg.Draw[None]) -> Number:
-        return Number(at.emission)
+    def number(ctx: fg.Draw[None]) -> Number:
+        return Number(ctx.emission)
 
-    @graph.stage(llm="task")
-    async def call(given: Number, at: fg.Context) -> Number:
-        assert (await at.llm(MESSAGES)).text
+    @graph.stage(model="task")
+    async def call(given: Number, ctx: fg.Context) -> Number:
+        assert (await ctx.llm(MESSAGES)).text
         return given
 
     graph.edge(number, call)

@@ -48,7 +48,7 @@ CASES: Mapping[str, Case] = {
 
 
 def simulated(case: Case, minutes: float) -> Forecast:
-    roles = {s.llm for s in load_graph(case.graph).spec.stages if s.llm is not None}
+    roles = {s.model for s in load_graph(case.graph).spec.stages if s.model is not None}
     profiles = dict.fromkeys(roles, PROFILES["vllm"])
     simulation = Simulation(case.graph, profiles, case.schedule, case.settings, minutes)
     return run_virtually(partial(forecast, simulation, settle), "asyncio")

@@ -57,8 +57,8 @@ def line(items: int) -> fg.Graph:
     pool = graph.pool("pool", Nothing)
 
     @graph.source(reads=pool, rounds=items)
-    def count(at: fg.Draw[Nothing]) -> int:
-        return at.emission
+    def count(ctx: fg.Draw[Nothing]) -> int:
+        return ctx.emission
 
     def passed(number: int) -> int:
         return number
@@ -101,8 +101,8 @@ def held(window: int, items: int = HELD) -> float:
     pool = graph.pool("pool", Nothing)
 
     @graph.source(reads=pool, rounds=items)
-    def count(at: fg.Draw[Nothing]) -> int:
-        return at.emission
+    def count(ctx: fg.Draw[Nothing]) -> int:
+        return ctx.emission
 
     async def waited(number: int) -> int:
         await anyio.sleep(1.0)
@@ -215,7 +215,7 @@ def memory(open_items: int) -> float:
     pool = graph.pool("pool", Nothing)
 
     @graph.source(reads=pool, rounds=1)
-    def emit(at: fg.Draw[Nothing]) -> int:
+    def emit(ctx: fg.Draw[Nothing]) -> int:
         return 0
 
     @graph.stage(fanout=open_items)

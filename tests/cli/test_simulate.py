@@ -55,9 +55,9 @@ def test_a_run_that_does_nothing_fails(cli: Cli, tmp_path: Path) -> None:
         "graph = fg.Graph('mutating')\n"
         "pool = graph.pool('pool', Archive)\n"
         "@graph.source(rounds=1)\n"
-        "def seed(at: fg.Draw) -> Candidate:\n"
-        "    return Candidate({'mutation': at.task.seed['mutation']}, len(at.task.val))\n"
-        "validate = graph.stage(attempt, name='validate', llm='task')\n"
+        "def seed(ctx: fg.Draw) -> Candidate:\n"
+        "    return Candidate({'mutation': ctx.task.seed['mutation']}, len(ctx.task.val))\n"
+        "validate = graph.stage(attempt, name='validate', model='task')\n"
         "graph.edge(seed, validate, scatter=Candidate.work)\n"
         "graph.edge(validate, pool, gather=True)\n"
     )

@@ -94,7 +94,7 @@ def plain() -> tuple[fg.Graph, Any, Any]:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     return graph, draw, pool
@@ -106,7 +106,7 @@ def grouped() -> tuple[fg.Graph, Any, Any, Any]:
     pool = graph.pool("boxes", Boxes)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Boxes]) -> Seed:
+    def draw(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     @graph.stage

@@ -45,7 +45,7 @@ def scatters(scatter: Any, **options: Any) -> fg.Graph:
     pool = graph.pool("boxes", Boxes)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Boxes]) -> Seed:
+    def draw(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     @graph.stage
@@ -176,7 +176,7 @@ def edge_into_another_graph() -> fg.Graph:
     pool = graph.pool("kept", Scores)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     stage = graph.stage(value)
@@ -679,7 +679,7 @@ def forked(only: type, other: type) -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Scores]) -> Seed | Batch | Part:
+    def draw(ctx: fg.Draw[Scores]) -> Seed | Batch | Part:
         return Seed()
 
     @graph.stage
@@ -1086,7 +1086,7 @@ def stale_without_a_version() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(rounds=3)
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     stage = graph.stage(value)
@@ -1128,7 +1128,7 @@ def repair_by_a_source() -> fg.Graph:
 FILE: edge draw->value [repair-signature]
     found:    repair stage 'value' is Seed -> Value
     expected: Stale[Seed] -> Verdict[Seed]
-    fix:      a stage (stale: fg.Stale[Seed], at: fg.Context) -> fg.Verdict[Seed]
+    fix:      a stage (stale: fg.Stale[Seed], ctx: fg.Context) -> fg.Verdict[Seed]
 """
 )
 def repair_by_a_stage_of_the_flow() -> fg.Graph:
@@ -1151,7 +1151,7 @@ def repair_of_another_type() -> fg.Graph:
     graph, draw, pool = plain()
 
     @graph.stage(reads=pool)
-    def patch(stale: fg.Stale[Batch], at: fg.Context[Scores]) -> fg.Verdict[Batch]:
+    def patch(stale: fg.Stale[Batch], ctx: fg.Context[Scores]) -> fg.Verdict[Batch]:
         return fg.Verdict.accept()
 
     stage = graph.stage(value)
@@ -1172,7 +1172,7 @@ def repair_of_what_is_amended() -> fg.Graph:
     graph, _, score, pool = grouped()
 
     @graph.stage(reads=pool)
-    def patch(stale: fg.Stale[fg.Group[Seed, Value]], at: fg.Context[Boxes]) -> fg.Verdict[fg.Group[Seed, Value]]:
+    def patch(stale: fg.Stale[fg.Group[Seed, Value]], ctx: fg.Context[Boxes]) -> fg.Verdict[fg.Group[Seed, Value]]:
         return fg.Verdict.accept()
 
     options: dict[str, Any] = {"release": fg.fraction(0.5), "late": "amend", "stale": fg.repair(patch)}
@@ -1193,7 +1193,7 @@ def repair_of_the_members_of_a_scatter() -> fg.Graph:
     pool = graph.pool("boxes", Boxes)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Boxes]) -> Seed:
+    def draw(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     @graph.stage

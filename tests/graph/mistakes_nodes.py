@@ -206,7 +206,7 @@ FILE: stage 'sees' [process-with-context]
 def a_stage_with_a_context_in_a_process() -> fg.Graph:
     graph, draw, pool = plain()
 
-    def sees(seed: Seed, at: fg.Context) -> Value:
+    def sees(seed: Seed, ctx: fg.Context) -> Value:
         return value(seed)
 
     stage = graph.stage(sees, runs="process")  # <- process-with-context
@@ -249,7 +249,7 @@ def tests_with_a_reader() -> fg.Graph:
     def works(seed: Seed) -> list[Work]:
         return []
 
-    tried = graph.stage(attempt, llm="task", reads=pool)  # <- bad-tests-with
+    tried = graph.stage(attempt, model="task", reads=pool)  # <- bad-tests-with
     keep = graph.stage(valued)
     graph.edge(draw, tried, scatter=works)
     graph.edge(tried, keep)
@@ -322,7 +322,7 @@ def around(factory: Any) -> fg.Graph:
     pool = graph.pool("scores", factory)  # <- not-a-pool pool-not-a-factory pool-factory-raises
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     stage = graph.stage(value)
@@ -465,7 +465,7 @@ def source_is_async() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- async-source
-    async def draw(at: fg.Draw[Scores]) -> Seed:
+    async def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -474,9 +474,9 @@ def source_is_async() -> fg.Graph:
 @mistake(
     """
 FILE: source 'draw' [source-takes-draw]
-    found:    (at: Context[Scores])
+    found:    (ctx: Context[Scores])
     expected: one parameter, a fg.Draw
-    fix:      def draw(at: fg.Draw[Scores]) -> ...
+    fix:      def draw(ctx: fg.Draw[Scores]) -> ...
 """
 )
 def source_takes_a_context() -> fg.Graph:
@@ -484,7 +484,7 @@ def source_takes_a_context() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- source-takes-draw
-    def draw(at: fg.Context[Scores]) -> Seed:
+    def draw(ctx: fg.Context[Scores]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -495,7 +495,7 @@ def source_takes_a_context() -> fg.Graph:
 FILE: source 'draw' [source-takes-draw]
     found:    ()
     expected: one parameter, a fg.Draw
-    fix:      def draw(at: fg.Draw) -> ...
+    fix:      def draw(ctx: fg.Draw) -> ...
 """
 )
 def source_takes_nothing() -> fg.Graph:
@@ -522,7 +522,7 @@ def source_gives_several() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- several-from-source
-    def draw(at: fg.Draw[Scores]) -> fg.Several[Seed]:
+    def draw(ctx: fg.Draw[Scores]) -> fg.Several[Seed]:
         return fg.Several([])
 
     return finish(graph, draw, pool)
@@ -541,7 +541,7 @@ def source_never_ends() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source  # <- endless-source
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -560,7 +560,7 @@ def source_with_a_bad_stream() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool, stream="sequentiel")  # <- bad-stream
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -579,7 +579,7 @@ def source_with_rounds_in_quotes() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool, rounds="5")  # <- not-positive
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -598,7 +598,7 @@ def source_with_an_unknown_option() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(read=pool, rounds=1)  # <- unknown-option
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -617,7 +617,7 @@ def source_reads_a_name() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads="scores", rounds=1)  # <- reads-not-a-pool
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -637,7 +637,7 @@ def source_reads_another_graphs_pool() -> fg.Graph:
     pool = graph.pool("kept", Scores)
 
     @graph.source(reads=foreign, rounds=1)  # <- reads-not-a-pool
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -646,9 +646,9 @@ def source_reads_another_graphs_pool() -> fg.Graph:
 @mistake(
     """
 FILE: source 'draw' [view-without-reads]
-    found:    fg.Draw[Scores] on a source that reads no pool: at.view would be None
+    found:    fg.Draw[Scores] on a source that reads no pool: ctx.view would be None
     expected: reads=POOL on the same node
-    fix:      reads=POOL, or at: fg.Draw
+    fix:      reads=POOL, or ctx: fg.Draw
 """
 )
 def source_with_a_view_it_does_not_read() -> fg.Graph:
@@ -656,7 +656,7 @@ def source_with_a_view_it_does_not_read() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(rounds=1)  # <- view-without-reads
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -667,7 +667,7 @@ def source_with_a_view_it_does_not_read() -> fg.Graph:
 FILE: source 'draw' [wrong-view]
     found:    fg.Draw[Boxes]; pool 'scores' is a Scores
     expected: the class of the pool that it reads
-    fix:      at: fg.Draw[Scores]
+    fix:      ctx: fg.Draw[Scores]
 """
 )
 def source_with_another_pools_view() -> fg.Graph:
@@ -675,7 +675,7 @@ def source_with_another_pools_view() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- wrong-view
-    def draw(at: fg.Draw[Boxes]) -> Seed:
+    def draw(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -694,7 +694,7 @@ def source_without_its_cursor() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- wrong-cursor
-    def draw(at: fg.Draw[Scores, fg.Epochs]) -> Seed:
+    def draw(ctx: fg.Draw[Scores, fg.Epochs]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -705,7 +705,7 @@ def source_without_its_cursor() -> fg.Graph:
 FILE: source 'draw' [wrong-cursor]
     found:    cursor=Epochs(epoch=-1, ids=()); its Draw declares no cursor
     expected: the cursor's type as the second argument of fg.Draw
-    fix:      at: fg.Draw[Scores, Epochs]
+    fix:      ctx: fg.Draw[Scores, Epochs]
 """
 )
 def source_with_an_undeclared_cursor() -> fg.Graph:
@@ -713,7 +713,7 @@ def source_with_an_undeclared_cursor() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool, cursor=fg.Epochs())  # <- wrong-cursor
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -732,7 +732,7 @@ def source_with_a_cursor_of_an_object() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool, cursor=iter([1, 2]))  # <- cursor-not-storable
-    def draw(at: fg.Draw[Scores, Iterator[int]]) -> Seed:
+    def draw(ctx: fg.Draw[Scores, Iterator[int]]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -767,7 +767,7 @@ def stage_is_a_lambda() -> fg.Graph:
 FILE: stage 'scaled' [not-a-function]
     found:    partial(scaled)
     expected: a function with annotations, or a method
-    fix:      a def that calls scaled; make the varying part a graph.param, read as at[param]
+    fix:      a def that calls scaled; make the varying part a graph.param, read as ctx[param]
 """
 )
 def stage_is_a_partial() -> fg.Graph:
@@ -943,13 +943,13 @@ def stage_with_a_value_as_annotation() -> fg.Graph:
 @mistake(
     """
 FILE: stage 'value' [stage-arity]
-    found:    3 parameters (seed, at, factor)
+    found:    3 parameters (seed, ctx, factor)
     expected: its item, and optionally a fg.Context; nothing else can be filled in
-    fix:      def value(item: TYPE, at: fg.Context) -> ...; constants are graph.param(...), read as at[param]
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ...; constants are graph.param(...), read as ctx[param]
 """
 )
 def stage_with_too_many_parameters() -> fg.Graph:
-    def value(seed: Seed, at: fg.Context, factor: float = 2.0) -> Value:
+    def value(seed: Seed, ctx: fg.Context, factor: float = 2.0) -> Value:
         return Value()
 
     return through(value)
@@ -960,7 +960,7 @@ def stage_with_too_many_parameters() -> fg.Graph:
 FILE: stage 'value' [stage-arity]
     found:    2 parameters (seed, factor)
     expected: its item, and optionally a fg.Context; nothing else can be filled in
-    fix:      def value(item: TYPE, at: fg.Context) -> ...; constants are graph.param(...), read as at[param]
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ...; constants are graph.param(...), read as ctx[param]
 """
 )
 def stage_with_a_keyword_parameter() -> fg.Graph:
@@ -975,7 +975,7 @@ def stage_with_a_keyword_parameter() -> fg.Graph:
 FILE: stage 'value' [stage-arity]
     found:    no parameter
     expected: its item, and optionally a fg.Context; nothing else can be filled in
-    fix:      def value(item: TYPE, at: fg.Context) -> ...
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ...
 """
 )
 def stage_without_parameters() -> fg.Graph:
@@ -990,7 +990,7 @@ def stage_without_parameters() -> fg.Graph:
 FILE: stage 'value' [second-is-context]
     found:    its second parameter 'other' is a Seed
     expected: a fg.Context
-    fix:      at: fg.Context; put other inputs in the item or in a graph.param
+    fix:      ctx: fg.Context; put other inputs in the item or in a graph.param
 """
 )
 def stage_with_a_second_item() -> fg.Graph:
@@ -1003,13 +1003,13 @@ def stage_with_a_second_item() -> fg.Graph:
 @mistake(
     """
 FILE: stage 'value' [item-comes-first]
-    found:    its first parameter 'at' is a fg.Context
+    found:    its first parameter 'ctx' is a fg.Context
     expected: its item, and then the fg.Context
-    fix:      def value(item: TYPE, at: fg.Context) -> ...
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ...
 """
 )
 def stage_with_its_context_first() -> fg.Graph:
-    def value(at: fg.Context, seed: Seed) -> Value:
+    def value(ctx: fg.Context, seed: Seed) -> Value:
         return Value()
 
     return through(value)
@@ -1018,13 +1018,13 @@ def stage_with_its_context_first() -> fg.Graph:
 @mistake(
     """
 FILE: stage 'value' [stage-takes-draw]
-    found:    its first parameter 'at' is a fg.Draw
+    found:    its first parameter 'ctx' is a fg.Draw
     expected: an item: only sources draw
-    fix:      @graph.source on it, or def value(item: TYPE, at: fg.Context) -> ...
+    fix:      @graph.source on it, or def value(item: TYPE, ctx: fg.Context) -> ...
 """
 )
 def stage_that_draws() -> fg.Graph:
-    def value(at: fg.Draw[Scores]) -> Value:
+    def value(ctx: fg.Draw[Scores]) -> Value:
         return Value()
 
     return through(value)
@@ -1113,62 +1113,62 @@ def stage_returns_an_object() -> fg.Graph:
 
 @mistake(
     """
-FILE: stage 'value' [llm-needs-async]
-    found:    llm='task' on a plain function
+FILE: stage 'value' [model-needs-async]
+    found:    model='task' on a plain function
     expected: an async function: a model call is awaited
-    fix:      async def value(...), or runs='thread', or leave llm out
+    fix:      async def value(...), or runs='thread', or leave model out
 """
 )
 def stage_with_llm_but_not_async() -> fg.Graph:
-    def value(seed: Seed, at: fg.Context) -> Value:
+    def value(seed: Seed, ctx: fg.Context) -> Value:
         return Value()
 
-    return through(value, llm="task")
+    return through(value, model="task")
 
 
 @mistake(
     """
 FILE: stage 'value' [needs-context]
-    found:    llm='task' on a stage that takes only its item
-    expected: a second parameter at: fg.Context, which has at.llm
-    fix:      def value(item: TYPE, at: fg.Context) -> ..., or leave it out
+    found:    model='task' on a stage that takes only its item
+    expected: a second parameter ctx: fg.Context, which has ctx.llm
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ..., or leave it out
 """
 )
 def stage_with_llm_but_no_context() -> fg.Graph:
     async def value(seed: Seed) -> Value:
         return Value()
 
-    return through(value, llm="task")
+    return through(value, model="task")
 
 
 @mistake(
     """
-FILE: stage 'value' [bad-llm]
-    found:    llm=answer
+FILE: stage 'value' [bad-model]
+    found:    model=answer
     expected: the name of a role; the run says which model plays it
-    fix:      llm='task', and models={'task': ...} of the run
+    fix:      model='task', and models={'task': ...} of the run
 """
 )
 def stage_with_a_model_as_llm() -> fg.Graph:
-    async def value(seed: Seed, at: fg.Context) -> Value:
+    async def value(seed: Seed, ctx: fg.Context) -> Value:
         return Value()
 
     def answer(messages: Any) -> str:
         return ""
 
-    return through(value, llm=answer)
+    return through(value, model=answer)
 
 
 @mistake(
     """
 FILE: stage 'value' [view-without-reads]
-    found:    fg.Context[Scores] on a stage that reads no pool: at.view would be None
+    found:    fg.Context[Scores] on a stage that reads no pool: ctx.view would be None
     expected: reads=POOL on the same node
-    fix:      reads=POOL, or at: fg.Context
+    fix:      reads=POOL, or ctx: fg.Context
 """
 )
 def stage_with_a_view_it_does_not_read() -> fg.Graph:
-    def value(seed: Seed, at: fg.Context[Scores]) -> Value:
+    def value(seed: Seed, ctx: fg.Context[Scores]) -> Value:
         return Value()
 
     return through(value)
@@ -1177,13 +1177,13 @@ def stage_with_a_view_it_does_not_read() -> fg.Graph:
 @mistake(
     """
 FILE: stage 'value' [unknown-budget]
-    found:    spends='evaluation'
+    found:    counts='evaluation'
     expected: one of proposals, evaluations (calls, tokens and money are counted by themselves)
     fix:      did you mean 'evaluations'?
 """
 )
 def stage_spends_what_nobody_counts() -> fg.Graph:
-    return through(value, spends=["evaluation"])
+    return through(value, counts=["evaluation"])
 
 
 @mistake(
@@ -1214,7 +1214,7 @@ def stage_with_a_fanout_of_one_item() -> fg.Graph:
     """
 FILE: stage option 'worker' [unknown-option]
     found:    worker=3
-    expected: one of fanout, llm, name, reads, runs, spends, workers
+    expected: one of counts, fanout, model, name, reads, runs, workers
     fix:      did you mean 'workers'?
 """
 )

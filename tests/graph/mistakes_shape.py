@@ -65,7 +65,7 @@ def no_pool() -> fg.Graph:
     graph = fg.Graph("g")  # <- no-pool
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw) -> Seed:
+    def draw(ctx: fg.Draw) -> Seed:
         return Seed()
 
     stage = graph.stage(value)  # <- dead-end
@@ -114,7 +114,7 @@ def gathering_stage_whose_scatter_was_forgotten() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- dead-end
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     @graph.stage  # <- unreachable
@@ -222,7 +222,7 @@ def members_and_single_items_in_one_stage() -> fg.Graph:
     graph, _, score, pool = grouped()
 
     @graph.source(rounds=1)
-    def first(at: fg.Draw) -> Part:
+    def first(ctx: fg.Draw) -> Part:
         return Part()
 
     graph.edge(first, score)  # <- mixed-depth
@@ -283,7 +283,7 @@ def late_members_in_a_cycle() -> fg.Graph:
     pool = graph.pool("boxes", Boxes)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Boxes]) -> Seed:
+    def draw(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     polish, score = graph.stage(same, name="polish"), graph.stage(final, name="score")
@@ -312,7 +312,7 @@ def gathers_of_one_scatter_that_disagree() -> fg.Graph:
     half: dict[str, Any] = {"gather": True, "release": fg.fraction(0.5)}
 
     @graph.source(reads=pool)
-    def second(at: fg.Draw[Boxes]) -> Seed:
+    def second(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     graph.edge(second, score, scatter=Seed.parts)
@@ -510,7 +510,7 @@ def whole(prefix: Any = "part", graph: Any = None, **options: Any) -> fg.Graph:
     kept = whole.pool("kept", Scores)
 
     @whole.source(reads=kept)
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     if options.get("pools") == "misspelt":
@@ -643,7 +643,7 @@ def edge_to_a_misspelt_node_of_a_part() -> fg.Graph:
     """
 FILE: stage option 'worker' [unknown-option]
     found:    worker=3
-    expected: one of fanout, llm, name, reads, runs, spends, workers
+    expected: one of counts, fanout, model, name, reads, runs, workers
     fix:      did you mean 'workers'?
 FILE: edge inner.value->kept [not-positive]
     found:    capacity=0
@@ -661,7 +661,7 @@ def mistakes_of_a_part() -> fg.Graph:
     kept = outer.pool("kept", Scores)
 
     @outer.source(reads=kept)
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     included = outer.include(inner, "inner", pools={"scores": kept})

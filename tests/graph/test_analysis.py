@@ -26,7 +26,7 @@ def built(count: int, pairs: list[tuple[int, int]], loops: frozenset[tuple[int, 
     pool = graph.pool("pool", Scores)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     stages: list[Any] = [graph.stage(again, name=f"s{i}") for i in range(count)]
@@ -113,7 +113,7 @@ def test_a_scatter_inside_a_cycle_that_is_not_gathered_there_clashes() -> None:
     pool = graph.pool("pool", Scores)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     def halves(seed: Seed) -> list[Seed]:

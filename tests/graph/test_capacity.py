@@ -32,7 +32,7 @@ def start(sources: int = 1) -> tuple[fg.Graph, list[Any], Any]:
     graph = fg.Graph("g")
     pool = graph.pool("pool", Scores)
 
-    def draw(at: fg.Draw) -> Seed | None:
+    def draw(ctx: fg.Draw) -> Seed | None:
         return None
 
     return graph, [graph.source(draw, name=f"draw{i}") for i in range(sources)], pool

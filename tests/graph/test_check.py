@@ -123,11 +123,11 @@ def two_pools() -> fg.Graph:
     log = graph.pool("log", lambda: Archive(threshold=0.5))
 
     @graph.source(rounds=3, cursor=0)
-    def first(at: fg.Draw[Any, int]) -> Seed | None:
+    def first(ctx: fg.Draw[Any, int]) -> Seed | None:
         return None
 
-    @graph.stage(reads=log, llm="task", spends="evaluations", workers=4)
-    async def score(seed: Seed, at: fg.Context[Archive]) -> Value | None:
+    @graph.stage(reads=log, model="task", counts="evaluations", workers=4)
+    async def score(seed: Seed, ctx: fg.Context[Archive]) -> Value | None:
         return None
 
     @graph.stage
@@ -151,7 +151,7 @@ def nested_groups() -> fg.Graph:
         return [seed]
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Boxes]) -> Seed:
+    def draw(ctx: fg.Draw[Boxes]) -> Seed:
         return Seed()
 
     outer = graph.stage(again, name="outer")
@@ -180,7 +180,7 @@ def included() -> fg.Graph:
     whole.edge(draw, two["value"])
 
     @whole.source(reads=one["scores"], rounds=2)
-    def more(at: fg.Draw[Scores]) -> Seed:
+    def more(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     whole.edge(more, one["value"])
@@ -193,12 +193,12 @@ def repaired() -> fg.Graph:
     spec_edge = graph.stage(keep)
 
     @graph.stage(reads=pool)
-    def patch(stale: fg.Stale[Value], at: fg.Context[Boxes]) -> fg.Verdict[Value]:
+    def patch(stale: fg.Stale[Value], ctx: fg.Context[Boxes]) -> fg.Verdict[Value]:
         return fg.Verdict.accept()
 
-    @graph.stage(reads=pool, llm="task")
+    @graph.stage(reads=pool, model="task")
     async def patch_group(
-        stale: fg.Stale[fg.Group[Seed, Value]], at: fg.Context[Boxes]
+        stale: fg.Stale[fg.Group[Seed, Value]], ctx: fg.Context[Boxes]
     ) -> fg.Verdict[fg.Group[Seed, Value]]:
         return fg.Verdict.accept()
 
@@ -255,7 +255,7 @@ BODIES: list[Any] = [
     mistakes_edges.edges,
 ]  # fmt: skip
 
-STAGE_OPTIONS = ["name", "llm", "reads", "spends", "workers", "fanout", "wrong"]
+STAGE_OPTIONS = ["name", "model", "reads", "counts", "workers", "fanout", "wrong"]
 SOURCE_OPTIONS = ["name", "reads", "rounds", "stream", "cursor", "wrong"]
 EDGE_OPTIONS = [
     "capacity", "scatter", "gather", "fanout", "release", "late", "order", "when", "otherwise", "loop", "stale",
@@ -277,7 +277,7 @@ def scrambled(seed: int) -> fg.Graph:
     nodes: list[Any] = list(pools)
     for i in range(rng.randint(0, 2)):
 
-        def draw(at: fg.Draw) -> Seed | None:
+        def draw(ctx: fg.Draw) -> Seed | None:
             return None
 
         nodes.append(graph.source(rng.choice([draw, *BODIES]), **{"name": f"s{i}", **options(SOURCE_OPTIONS, pools)}))

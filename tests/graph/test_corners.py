@@ -49,7 +49,7 @@ def test_groups_of_two_scatters_have_either_origin(both: bool) -> None:
     graph, draw, pool = plain()
 
     @graph.source(rounds=1)
-    def other(at: fg.Draw) -> Batch:
+    def other(ctx: fg.Draw) -> Batch:
         return Batch()
 
     def of_both(group: fg.Group[Seed | Batch, Value]) -> Value:
@@ -122,7 +122,7 @@ def test_a_source_whose_result_cannot_be_stored_gives_nothing() -> None:
     graph, _, pool = plain()
 
     @graph.source(rounds=1)
-    def other(at: fg.Draw) -> Callable[[], int] | None:
+    def other(ctx: fg.Draw) -> Callable[[], int] | None:
         return None
 
     stage = graph.stage(anything)

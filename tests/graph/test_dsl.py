@@ -50,15 +50,15 @@ def test_nodes_by_call_and_by_decorator() -> None:
     graph = fg.Graph("g")
     pool = graph.pool("scores", Scores)
 
-    def draw(at: fg.Draw[Scores]) -> Seed:
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
     assert graph.source(draw, reads=pool, rounds=2) == graph.handle("draw")
     assert graph.stage(value) == Stage("value", graph)
-    assert graph.stage(name="other", spends=["proposals"])(value) == Stage("other", graph)
+    assert graph.stage(name="other", counts=["proposals"])(value) == Stage("other", graph)
     spec = graph.spec
     assert (spec.sources[0].reads, spec.sources[0].rounds) == ("scores", 2)
-    assert [s.spends for s in spec.stages] == [(), ("proposals",)]
+    assert [s.counts for s in spec.stages] == [(), ("proposals",)]
     kinds = [type(graph.handle(n)) for n in ("scores", "draw", "value")]
     assert kinds == [PoolNode, Source, Stage]
 
@@ -66,9 +66,9 @@ def test_nodes_by_call_and_by_decorator() -> None:
 def test_spends_is_one_name_or_several() -> None:
     """A string is one budget, not its letters."""
     graph = fg.Graph("g")
-    graph.stage(value, name="one", spends="proposals")
-    graph.stage(value, name="two", spends=("proposals", "evaluations"))
-    assert [s.spends for s in graph.spec.stages] == [("proposals",), ("proposals", "evaluations")]
+    graph.stage(value, name="one", counts="proposals")
+    graph.stage(value, name="two", counts=("proposals", "evaluations"))
+    assert [s.counts for s in graph.spec.stages] == [("proposals",), ("proposals", "evaluations")]
 
 
 def test_params() -> None:
@@ -115,7 +115,7 @@ def test_annotations_may_name_classes_of_the_enclosing_function() -> None:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Scores]) -> Local:
+    def draw(ctx: fg.Draw[Scores]) -> Local:
         return Local(1)
 
     @graph.stage
@@ -148,7 +148,7 @@ def refine() -> fg.Graph:
     stage = part.stage(value, reads=None)
 
     @part.stage(reads=pool)
-    def patch(stale: fg.Stale[Value], at: fg.Context[Scores]) -> fg.Verdict[Value]:
+    def patch(stale: fg.Stale[Value], ctx: fg.Context[Scores]) -> fg.Verdict[Value]:
         return fg.Verdict.accept()
 
     part.edge(stage, pool, stale=fg.discard(above=9) | fg.repair(patch), capacity=7)
@@ -213,14 +213,14 @@ def test_include_renames_roles() -> None:
     """The part's model roles get the names that the outer graph gives."""
     part = fg.Graph("part")
 
-    @part.stage(llm="reflection")
-    async def think(seed: Seed, at: fg.Context) -> Value:
+    @part.stage(model="reflection")
+    async def think(seed: Seed, ctx: fg.Context) -> Value:
         return Value()
 
     graph, *_ = plain()
     graph.include(part, "one", roles={"reflection": "curator"})
     graph.include(part, "two")
-    assert [s.llm for s in graph.spec.stages] == ["curator", "reflection"]
+    assert [s.model for s in graph.spec.stages] == ["curator", "reflection"]
     graph.include(part, "three", roles={"reflections": "curator"})
     assert [p.code for p in graph.noted] == ["unknown-in-part"]
 

@@ -25,22 +25,22 @@ def test_a_group_has_what_arrived() -> None:
 
 def test_a_context_draws_from_its_stream_and_keeps_what_is_named() -> None:
     """The stream is made on first use; artifacts are named by themselves or by id, each once."""
-    at: fg.Context[None] = fg.Context(TASK, None, "7/stage/3", {"size": 4}, resources={"disk": "/tmp"})
-    assert at.random.random() == random.Random("7/stage/3").random()
-    assert at.random is at.random
+    ctx: fg.Context[None] = fg.Context(TASK, None, "7/stage/3", {"size": 4}, resources={"disk": "/tmp"})
+    assert ctx.random.random() == random.Random("7/stage/3").random()
+    assert ctx.random is ctx.random
     given: fg.Draw[None] = fg.Draw(TASK, None, random.Random(1), {})
     assert given.random.random() == random.Random(1).random()
     graph = fg.Graph("g")
-    assert at[graph.param("size", 3)] == 4
-    assert at.used is None
-    at.uses(2, fg.Artifact(1, "x"))
-    at.uses(2)
-    assert at.used == (2, 1)
+    assert ctx[graph.param("size", 3)] == 4
+    assert ctx.used is None
+    ctx.parents(2, fg.Artifact(1, "x"))
+    ctx.parents(2)
+    assert ctx.used == (2, 1)
 
 
 def test_a_call_without_a_model_names_the_fix() -> None:
     """The message gives the decorator's option."""
-    with pytest.raises(FlashgraphError, match=r"Fix: @graph.stage\(llm='ROLE'\)"):
+    with pytest.raises(FlashgraphError, match=r"Fix: @graph.stage\(model='ROLE'\)"):
         fg.Context(TASK, None, "0", {}).llm("hello").close()
 
 

@@ -67,39 +67,39 @@ def build(rounds: int = 8) -> fg.Graph:
     archive = graph.pool("archive", lambda: Archive(threshold=0.35))
 
     @graph.source(reads=archive, rounds=rounds, stream="sequential", cursor=())
-    def pick(at: fg.Draw[Archive, tuple[int, ...]]) -> Idea:
-        at.cursor = (*at.cursor[-2:], at.random.randrange(100))
-        best = at.view.best()
-        at.uses(*([best] if best else []))
-        return Idea(f"{best.value.text if best else '-'} {at.cursor}"[-120:])
+    def pick(ctx: fg.Draw[Archive, tuple[int, ...]]) -> Idea:
+        ctx.cursor = (*ctx.cursor[-2:], ctx.random.randrange(100))
+        best = ctx.view.best()
+        ctx.parents(*([best] if best else []))
+        return Idea(f"{best.value.text if best else '-'} {ctx.cursor}"[-120:])
 
-    @graph.stage(llm="writer", spends="proposals")
-    async def write(idea: Idea, at: fg.Context) -> Idea:
+    @graph.stage(model="writer", counts="proposals")
+    async def write(idea: Idea, ctx: fg.Context) -> Idea:
         """Make two calls in sequence and two concurrently."""
-        plan = await at.llm(f"plan {idea.text}")
+        plan = await ctx.llm(f"plan {idea.text}")
         parts: dict[str, str] = {}
 
         async def part(name: str) -> None:
-            parts[name] = (await at.llm(f"{name} of {plan.text} for {idea.text}")).text
+            parts[name] = (await ctx.llm(f"{name} of {plan.text} for {idea.text}")).text
 
         async with anyio.create_task_group() as tasks:
             for name in ("head", "body"):
                 tasks.start_soon(part, name)
-        last = await at.llm(f"join {parts['head']} and {parts['body']} {at.random.random()}")
+        last = await ctx.llm(f"join {parts['head']} and {parts['body']} {ctx.random.random()}")
         return Idea(f"{idea.text}/{last.text}"[-400:], idea.passes + 1)
 
-    @graph.stage(llm="judge", spends="evaluations")
-    async def judge(angle: Angle, at: fg.Context) -> Mark:
+    @graph.stage(model="judge", counts="evaluations")
+    async def judge(angle: Angle, ctx: fg.Context) -> Mark:
         """Make two calls; some angles fail."""
-        first = await at.llm(f"judge {angle}")
+        first = await ctx.llm(f"judge {angle}")
         if digest(angle, "fails") % 11 == 0:
             raise ValueError(f"angle {angle.index}")
-        second = await at.llm(f"sure? {angle} {first.text}")
+        second = await ctx.llm(f"sure? {angle} {first.text}")
         return Mark(angle.index, digest(second.text) % 100 / 100, second.text)
 
-    @graph.stage(reads=archive, llm="writer")
-    async def renew(stale: fg.Stale[Idea], at: fg.Context[Archive]) -> fg.Verdict[Idea]:
-        reply = await at.llm(f"renew {stale.value.text} after {stale.lag}")
+    @graph.stage(reads=archive, model="writer")
+    async def renew(stale: fg.Stale[Idea], ctx: fg.Context[Archive]) -> fg.Verdict[Idea]:
+        reply = await ctx.llm(f"renew {stale.value.text} after {stale.lag}")
         if digest(reply.text) % 5 == 0:
             return fg.Verdict.discard("nothing left of it")
         return fg.Verdict.patch(attrs.evolve(stale.value, text=f"{stale.value.text}+{reply.text}"[-400:]))

@@ -43,12 +43,12 @@ def judged_run(folder: Path) -> fg.Result:
     archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
     @graph.source(rounds=3)
-    def pick(at: fg.Draw[None]) -> Candidate:
-        return Candidate({"text": "abc"[at.emission]}, 4)
+    def pick(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate({"text": "abc"[ctx.emission]}, 4)
 
-    @graph.stage(llm="judge")
-    async def judge(work: Work, at: fg.Context) -> Attempt:
-        reply = await at.llm(f"{work.text['text']} {work.index}")
+    @graph.stage(model="judge")
+    async def judge(work: Work, ctx: fg.Context) -> Attempt:
+        reply = await ctx.llm(f"{work.text['text']} {work.index}")
         return Attempt(work.index, float(reply.text), reply.text)
 
     graph.edge(pick, judge, scatter=Candidate.work)

@@ -318,7 +318,7 @@ class Special(Candidate):
 graph = fg.Graph("special")
 
 @graph.source(rounds=1)
-def draw(at: fg.Draw[None]) -> Candidate:
+def draw(ctx: fg.Draw[None]) -> Candidate:
     return Special({"text": "x"}, 1)
 """
 

@@ -176,8 +176,8 @@ def careless() -> fg.Graph:
     frontier = graph.pool("frontier", ParetoFrontier)
 
     @graph.source(rounds=2)
-    def pick(at: fg.Draw[None]) -> Candidate:
-        return Candidate({"text": "ab"[at.emission]}, 8)
+    def pick(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate({"text": "ab"[ctx.emission]}, 8)
 
     @graph.stage
     def judge(work: Work) -> Attempt:

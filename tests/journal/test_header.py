@@ -52,7 +52,7 @@ def prints(graph: fg.Graph) -> tuple[Mapping[str, str], Mapping[str, str]]:
     return topology, functions
 
 
-def pick(at: fg.Draw[None]) -> Any:
+def pick(ctx: fg.Draw[None]) -> Any:
     return None
 
 
@@ -118,7 +118,7 @@ def with_edges(members: Mapping[str, Any], group: Mapping[str, Any]) -> fg.Graph
     pool = graph.pool("pool", Archive)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Archive]) -> int:
+    def draw(ctx: fg.Draw[Archive]) -> int:
         return 1
 
     @graph.stage
@@ -186,8 +186,8 @@ def refusing(take: Any, folder: Path, **options: Any) -> fg.Result:
     pool = graph.pool("pool", Shelf)
 
     @graph.source(rounds=4)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     @graph.stage
     def work(number: int) -> str:
@@ -296,8 +296,8 @@ def test_what_diverges_without_a_change_is_not_blamed_on_one(tmp_path: Path) -> 
     pool = graph.pool("pool", Choosy)
 
     @graph.source(rounds=4)
-    def draw(at: fg.Draw[None]) -> str:
-        return f"text {at.emission}"
+    def draw(ctx: fg.Draw[None]) -> str:
+        return f"text {ctx.emission}"
 
     graph.edge(draw, pool)
     options: dict[str, Any] = {"models": {}, "folder": tmp_path / "run", "schedule": "lockstep"}

@@ -77,14 +77,14 @@ def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: An
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=4, cursor=Place())
-    def pick(at: fg.Draw[None, Place]) -> Odd:
-        assert math.isnan(at.cursor.number)
-        at.cursor = Place()
-        return Odd({"text": "abcd"[at.emission]}, 2)
+    def pick(ctx: fg.Draw[None, Place]) -> Odd:
+        assert math.isnan(ctx.cursor.number)
+        ctx.cursor = Place()
+        return Odd({"text": "abcd"[ctx.emission]}, 2)
 
-    @graph.stage(llm="judge")
-    async def judge(work: Work, at: fg.Context) -> Attempt:
-        reply = await at.llm(f"{work.text['text']} {work.index}")
+    @graph.stage(model="judge")
+    async def judge(work: Work, ctx: fg.Context) -> Attempt:
+        reply = await ctx.llm(f"{work.text['text']} {work.index}")
         return Attempt(work.index, bad if reply.text == "b" else 1.0, "out", objectives={"speed": bad})
 
     graph.edge(pick, judge, scatter=Candidate.work)

@@ -217,7 +217,7 @@ KILLS = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 def generated(shape: Shape, schedule: fg.Schedule, kills: list[int], parent: Path) -> None:
     """Kill a run of a generated graph some times; check all invariants over all sessions, and equality in lockstep."""
-    roles = {s.llm: _echo for s in build(shape).spec.stages if s.llm is not None}
+    roles = {s.model: _echo for s in build(shape).spec.stages if s.model is not None}
     scenario = Scenario("generated", lambda: build(shape), TASK, roles, fg.Budget(calls=100_000))
     with tempfile.TemporaryDirectory(dir=parent) as one, tempfile.TemporaryDirectory(dir=parent) as other:
         folder = Path(one) / "run"

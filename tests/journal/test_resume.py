@@ -292,10 +292,10 @@ def test_a_stage_that_keeps_failing_is_repaired(fresh: Path) -> None:
         archive = graph.pool("archive", Archive)
 
         @graph.source(rounds=30)
-        def pick(at: fg.Draw[None]) -> Candidate:
-            return Candidate({"text": str(at.emission)}, 1)
+        def pick(ctx: fg.Draw[None]) -> Candidate:
+            return Candidate({"text": str(ctx.emission)}, 1)
 
-        judge = graph.stage(name="judge", llm="judge")(_broken if broken else _mended)
+        judge = graph.stage(name="judge", model="judge")(_broken if broken else _mended)
         graph.edge(pick, judge, scatter=Candidate.work)
         graph.edge(judge, archive, gather=True)
         return graph
@@ -309,13 +309,13 @@ def test_a_stage_that_keeps_failing_is_repaired(fresh: Path) -> None:
     assert max(paid.values()) == 1
 
 
-async def _broken(work: Work, at: fg.Context) -> Attempt:
-    await at.llm(f"{work.text['text']} {work.index}")
+async def _broken(work: Work, ctx: fg.Context) -> Attempt:
+    await ctx.llm(f"{work.text['text']} {work.index}")
     raise ValueError("broken")
 
 
-async def _mended(work: Work, at: fg.Context) -> Attempt:
-    reply = await at.llm(f"{work.text['text']} {work.index}")
+async def _mended(work: Work, ctx: fg.Context) -> Attempt:
+    reply = await ctx.llm(f"{work.text['text']} {work.index}")
     return Attempt(work.index, float(reply.text), reply.text)
 
 
@@ -336,15 +336,15 @@ def test_equal_requests_are_served_in_their_order(stop_after: int, fresh: Path) 
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=1)
-    def pick(at: fg.Draw[None]) -> Candidate:
+    def pick(ctx: fg.Draw[None]) -> Candidate:
         return Candidate({"text": "x"}, 1)
 
-    @graph.stage(llm="judge")
-    async def judge(work: Work, at: fg.Context) -> Attempt:
-        said = [(await at.llm("same")).text for _ in range(3)]
+    @graph.stage(model="judge")
+    async def judge(work: Work, ctx: fg.Context) -> Attempt:
+        said = [(await ctx.llm("same")).text for _ in range(3)]
 
         async def ask() -> None:
-            said.append((await at.llm("same")).text)
+            said.append((await ctx.llm("same")).text)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
@@ -380,12 +380,12 @@ def odd(reply: str, value: Any, folder: Path, **options: Any) -> fg.Result:
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=2)
-    def pick(at: fg.Draw[None]) -> Candidate:
-        return Candidate({"text": str(at.emission)}, 1)
+    def pick(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate({"text": str(ctx.emission)}, 1)
 
-    @graph.stage(llm="judge")
-    async def judge(work: Work, at: fg.Context) -> Attempt:
-        text = (await at.llm(work.text["text"])).text
+    @graph.stage(model="judge")
+    async def judge(work: Work, ctx: fg.Context) -> Attempt:
+        text = (await ctx.llm(work.text["text"])).text
         made: Attempt = Attempt(work.index, 1.0, text) if work.text["text"] == "0" else value(text)
         return made
 
@@ -511,12 +511,12 @@ def variant(
         graph = fg.Graph("variant")
         archive = graph.pool("archive", Archive)
 
-        def pick(at: fg.Draw[None]) -> Any:
-            return item({"text": str(at.emission)}, size)
+        def pick(ctx: fg.Draw[None]) -> Any:
+            return item({"text": str(ctx.emission)}, size)
 
         pick.__annotations__["return"] = item
         first = graph.source(name="pick", rounds=rounds)(pick)
-        judge = graph.stage(name=stage, llm="judge")({"judge": _judge, "assess": _assess}[words])
+        judge = graph.stage(name=stage, model="judge")({"judge": _judge, "assess": _assess}[words])
 
         def scatter(value: Any) -> list[Work]:
             return [Work(value.text, "val", 0) for _ in range(value.size)]
@@ -529,13 +529,13 @@ def variant(
     return build
 
 
-async def _judge(work: Work, at: fg.Context) -> Attempt:
-    reply = await at.llm(f"judge {work.text['text']}")
+async def _judge(work: Work, ctx: fg.Context) -> Attempt:
+    reply = await ctx.llm(f"judge {work.text['text']}")
     return Attempt(work.index, 1.0, reply.text)
 
 
-async def _assess(work: Work, at: fg.Context) -> Attempt:
-    reply = await at.llm(f"assess {work.text['text']}")
+async def _assess(work: Work, ctx: fg.Context) -> Attempt:
+    reply = await ctx.llm(f"assess {work.text['text']}")
     return Attempt(work.index, 1.0, reply.text)
 
 

@@ -1,4 +1,4 @@
-"""Messages that a stage passes to `at.llm`: a mistake fails only that stage's job; parts are passed on like texts."""
+"""Messages that a stage passes to `ctx.llm`: a mistake fails only that stage's job; parts are passed on like texts."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def graph_of(messages: Any) -> fg.Graph:
     pool = graph.pool("pool", Log)
 
     @graph.source(rounds=3)
-    def draw(at: fg.Draw) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="task")
-    async def ask(n: int, at: fg.Context) -> str:
-        reply = await at.llm(messages if n == 1 else [{"role": "user", "content": "a text"}])
+    @graph.stage(model="task")
+    async def ask(n: int, ctx: fg.Context) -> str:
+        reply = await ctx.llm(messages if n == 1 else [{"role": "user", "content": "a text"}])
         return f"{n}: {reply.text}"
 
     graph.edge(draw, ask)

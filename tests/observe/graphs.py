@@ -35,27 +35,27 @@ def playbook() -> fg.Graph:
     log = graph.pool("log", Archive)
 
     @graph.source(reads=pool)
-    def sample(at: fg.Draw[Archive]) -> Trace:
+    def sample(ctx: fg.Draw[Archive]) -> Trace:
         return Trace("x", 0.0)
 
-    @graph.stage(llm="generator", spends="evaluations")
-    async def generate(trace: Trace, at: fg.Context) -> Trace:
+    @graph.stage(model="generator", counts="evaluations")
+    async def generate(trace: Trace, ctx: fg.Context) -> Trace:
         return trace
 
-    @graph.stage(llm="reflector", workers=4)
-    async def reflect(trace: Trace, at: fg.Context) -> Trace:
+    @graph.stage(model="reflector", workers=4)
+    async def reflect(trace: Trace, ctx: fg.Context) -> Trace:
         return attrs.evolve(trace, again=trace.again + 1)
 
-    @graph.stage(llm="curator", reads=pool, spends="proposals")
-    async def curate(trace: Trace, at: fg.Context[Archive]) -> Trace:
+    @graph.stage(model="curator", reads=pool, counts="proposals")
+    async def curate(trace: Trace, ctx: fg.Context[Archive]) -> Trace:
         return trace
 
-    @graph.stage(llm="generator")
-    async def verify(part: Part, at: fg.Context) -> Part:
+    @graph.stage(model="generator")
+    async def verify(part: Part, ctx: fg.Context) -> Part:
         return part
 
-    @graph.stage(llm="curator", reads=pool)
-    async def rebase(stale: fg.Stale[Trace], at: fg.Context[Archive]) -> fg.Verdict[Trace]:
+    @graph.stage(model="curator", reads=pool)
+    async def rebase(stale: fg.Stale[Trace], ctx: fg.Context[Archive]) -> fg.Verdict[Trace]:
         return fg.Verdict.accept()
 
     def unclear(trace: Trace) -> bool:
@@ -77,23 +77,23 @@ def mapped() -> fg.Graph:
     pool = graph.pool("notes", Archive)
 
     @graph.source(reads=pool, rounds=5)
-    def draw(at: fg.Draw[Archive]) -> Trace:
+    def draw(ctx: fg.Draw[Archive]) -> Trace:
         return Trace("x", 0.0)
 
-    @graph.stage(llm="task")
-    async def short(trace: Trace, at: fg.Context) -> Trace:
+    @graph.stage(model="task")
+    async def short(trace: Trace, ctx: fg.Context) -> Trace:
         return trace
 
-    @graph.stage(llm="task")
-    async def long(trace: Trace, at: fg.Context) -> Trace:
+    @graph.stage(model="task")
+    async def long(trace: Trace, ctx: fg.Context) -> Trace:
         return trace
 
     @graph.stage
     def shuffle(trace: Trace) -> Trace:
         return trace
 
-    @graph.stage(llm="task")
-    async def score(part: Part, at: fg.Context) -> Part:
+    @graph.stage(model="task")
+    async def score(part: Part, ctx: fg.Context) -> Part:
         return part
 
     graph.edge(draw, short, when=lambda trace: trace.score < 0.5, order=fg.freshest())

@@ -110,7 +110,7 @@ def test_a_staleness_rule_of_the_users_own_is_named() -> None:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Log]) -> str:
+    def draw(ctx: fg.Draw[Log]) -> str:
         return "text"
 
     graph.edge(draw, pool, stale=Halving(above=3))
@@ -166,7 +166,7 @@ def test_rules_of_the_users_own_are_named() -> None:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool)
-    def draw(at: fg.Draw[Log]) -> str:
+    def draw(ctx: fg.Draw[Log]) -> str:
         return "text"
 
     @graph.stage
@@ -195,10 +195,10 @@ def sampled(members: int, *, focus: bool = True) -> fg.Graph:
     archive = graph.pool("archive", Archive)
 
     @graph.source(reads=archive, focus=focus, rounds=1)
-    def pick(at: fg.Draw[Archive]) -> Candidate:
+    def pick(ctx: fg.Draw[Archive]) -> Candidate:
         return Candidate({}, 100)
 
-    validate = graph.stage(attempt, name="validate", llm="task")
+    validate = graph.stage(attempt, name="validate", model="task")
     graph.edge(pick, validate, scatter=Candidate.work, distinct=same_text)
     graph.edge(validate, archive, gather=True, release=fg.sampled(members))
     return graph

@@ -111,7 +111,7 @@ def test_the_bounds_are_in_order(start: int, least: int, more: int, name: str, l
 
 def spent(result: fg.Result, graph: fg.Graph) -> tuple[int, list[int]]:
     """Return the evaluations of a lockstep run: before the first round with a proposal, and of each such round."""
-    counting = {s.name: s.spends for s in graph.spec.stages}
+    counting = {s.name: s.counts for s in graph.spec.stages}
     start, rounds, now, proposed = 0, list[int](), 0, False
     for event in result.events:
         if isinstance(event, JobStarted):

@@ -12,8 +12,8 @@ RULES = (one_of(MODE, "fast", "slow"), at_least(SIZE, 1), between(SHARE, 0, 1))
 
 
 def checked(**values: object) -> None:
-    at: fg.Draw = fg.Draw(None, None, None, {"mode": "fast", "size": 3, "share": 0.5, **values})  # type: ignore[arg-type]
-    require(at, *RULES)
+    ctx: fg.Draw = fg.Draw(None, None, None, {"mode": "fast", "size": 3, "share": 0.5, **values})  # type: ignore[arg-type]
+    require(ctx, *RULES)
 
 
 def test_right_values_pass() -> None:

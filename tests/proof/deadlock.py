@@ -46,8 +46,8 @@ class Ring:
         pool = graph.pool("pool", Ledgered)
 
         @graph.source(reads=pool, rounds=self.window)
-        def source(at: fg.Draw[Ledgered]) -> Token:
-            return Token(at.emission, at.view.version)
+        def source(ctx: fg.Draw[Ledgered]) -> Token:
+            return Token(ctx.emission, ctx.view.version)
 
         @graph.stage(fanout=self.width)
         def entry(token: Token) -> fg.Several[Token]:

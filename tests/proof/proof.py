@@ -85,7 +85,7 @@ TINY: Mapping[str, Tiny] = {
     "a call too few": Tiny(Shape((TWICE,), rounds=2), calls=3),
     "groups": Tiny(Shape((Fan(2, ONE, (), ONE),), rounds=2)),
     "cancelled members": Tiny(
-        Shape((Fan(3, Step(spends=True), (), ONE, 0.3, "cancel"),), rounds=1), together=2, faults=1
+        Shape((Fan(3, Step(counts=True), (), ONE, 0.3, "cancel"),), rounds=1), together=2, faults=1
     ),
     "cancelled calls": Tiny(Shape((Fan(3, CALL, (), ONE, 0.3, "cancel"),), rounds=1)),
     "dropped members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "drop"),), rounds=1), faults=1),
@@ -121,7 +121,7 @@ TINY: Mapping[str, Tiny] = {
     "groups in a released group": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "drop"),), rounds=1)),
     "drained calls": Tiny(Shape((TWICE, CALL), rounds=2), limit=1, drained=True),
     "drained calls, one too few": Tiny(Shape((CALL,), rounds=2), calls=1, drained=True),
-    "a repair too few": Tiny(Shape((Step(stale="repair", spends=True),), rounds=3), evaluations=3),
+    "a repair too few": Tiny(Shape((Step(stale="repair", counts=True),), rounds=3), evaluations=3),
     "drained calls, two at once": Tiny(Shape((TWICE,), rounds=2), together=2, drained=True),
     "drained groups": Tiny(Shape((Fan(2, CALL, (), ONE, 0.5, "amend"),), rounds=2), limit=1, drained=True),
     "workers that follow rates": Tiny(

@@ -547,7 +547,7 @@ PROPERTIES: Mapping[str, Property] = {
         0.5,
         known=[
             {
-                "shape": Shape((Fan(5, Step(calls=2, spends=True), (), Step()),), rounds=3),
+                "shape": Shape((Fan(5, Step(calls=2, counts=True), (), Step()),), rounds=3),
                 "schedule": schedule,
                 "backend": "trio",
                 "budget": budget,

@@ -113,7 +113,7 @@ class Recount:
         for job in [job for job in self._ended if job.done]:
             self._ended.remove(job)
             if job.kind != "source" and not (job.refused and machine.stopping):
-                self._spend(dict.fromkeys(machine.plan.stages[job.node].spec.spends, 1.0))
+                self._spend(dict.fromkeys(machine.plan.stages[job.node].spec.counts, 1.0))
         for name, amount in machine.ledger.settled.items():
             close = math.isclose(amount, self._spent[name], rel_tol=1e-9, abs_tol=1e-9)
             _expect(close, "I10", f"{amount:g} {name} are settled, {self._spent[name]:g} were spent")

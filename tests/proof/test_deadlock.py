@@ -47,8 +47,8 @@ def cycle_behind_a_cycle() -> fg.Graph:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool, rounds=1)
-    def source(at: fg.Draw[Ledgered]) -> Token:
-        return Token(at.emission, at.view.version)
+    def source(ctx: fg.Draw[Ledgered]) -> Token:
+        return Token(ctx.emission, ctx.view.version)
 
     @graph.stage(fanout=2, workers=1)
     def first(token: Token) -> fg.Several[Token]:

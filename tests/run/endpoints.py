@@ -99,17 +99,17 @@ def requests(count: int, stages: Sequence[str] = ("task",)) -> fg.Graph:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=count)
-    def number(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def number(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
     last: Any = number
     for role in stages:
 
-        async def ask(token: Token, at: fg.Context) -> Token:
-            await at.llm(str(token.path))
+        async def ask(token: Token, ctx: fg.Context) -> Token:
+            await ctx.llm(str(token.path))
             return token
 
-        stage = graph.stage(ask, name=f"ask_{role}", llm=role)
+        stage = graph.stage(ask, name=f"ask_{role}", model=role)
         graph.edge(last, stage)
         last = stage
     graph.edge(last, pool)

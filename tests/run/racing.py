@@ -66,28 +66,28 @@ def race(candidates: int = 6, sent: int = 10, share: float = 0.5, **edge: Any) -
     graph = fg.Graph("race")
     frontier = graph.pool("frontier", ParetoFrontier)
 
-    def pick(at: fg.Draw[ParetoFrontier]) -> Candidate:
-        if (best := at.view.best()) is not None:
-            at.uses(best)
-        return Candidate({"text": f"c{at.emission}"}, SIZE)
+    def pick(ctx: fg.Draw[ParetoFrontier]) -> Candidate:
+        if (best := ctx.view.best()) is not None:
+            ctx.parents(best)
+        return Candidate({"text": f"c{ctx.emission}"}, SIZE)
 
-    def confirm(at: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
-        asked = at.cursor.samples if at.open else {}
-        found = at.view.contender(at.random, asked, at.champion)
+    def confirm(ctx: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
+        asked = ctx.cursor.samples if ctx.open else {}
+        found = ctx.view.contender(ctx.random, asked, ctx.champion)
         if found is not None:
-            done = len(at.view.tried[found.artifact].sent)
-            at.cursor = Asked({**asked, found.artifact: done + len(found.samples)})
-            at.uses(found.artifact)
+            done = len(ctx.view.tried[found.artifact].sent)
+            ctx.cursor = Asked({**asked, found.artifact: done + len(found.samples)})
+            ctx.parents(found.artifact)
         return found
 
-    async def judge(work: Work, at: fg.Context) -> Attempt:
-        reply = await at.llm(f"{work.text['text']} {work.index}")
+    async def judge(work: Work, ctx: fg.Context) -> Attempt:
+        reply = await ctx.llm(f"{work.text['text']} {work.index}")
         return Attempt(work.index, float(reply.text), reply.text)
 
     first = graph.source(name="pick", reads=frontier, rounds=candidates)(pick)
     more = graph.source(name="confirm", reads=frontier, cursor=Asked(), evidence=True)(confirm)
-    validate = graph.stage(name="validate", llm="judge")(judge)
-    measure = graph.stage(name="measure", llm="judge")(judge)
+    validate = graph.stage(name="validate", model="judge")(judge)
+    measure = graph.stage(name="measure", model="judge")(judge)
     graph.edge(first, validate, scatter=Candidate.work, order=fg.discriminative(window=2))
     options = {"release": fg.sampled(sent, share=share), "late": "amend", **edge}
     graph.edge(validate, frontier, gather=True, **options)

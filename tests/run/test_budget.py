@@ -147,12 +147,12 @@ def test_a_budget_bounds_only_what_has_no_bound(
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=20)
-    def draw(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def draw(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
-    @graph.stage(llm="task")
-    async def ask(token: Token, at: fg.Context) -> Token:
-        await at.llm("x" * 40, **params)
+    @graph.stage(model="task")
+    async def ask(token: Token, ctx: fg.Context) -> Token:
+        await ctx.llm("x" * 40, **params)
         return token
 
     graph.edge(draw, ask)
@@ -187,17 +187,17 @@ def endless(virtually: Virtually, budget: fg.Budget, *, asks: bool, backend: str
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool)
-    def emit(at: fg.Draw[Ledgered]) -> Token:
-        return Token(at.emission, at.view.version)
+    def emit(ctx: fg.Draw[Ledgered]) -> Token:
+        return Token(ctx.emission, ctx.view.version)
 
-    async def ask(token: Token, at: fg.Context) -> Token:
-        await at.llm("a question")
+    async def ask(token: Token, ctx: fg.Context) -> Token:
+        await ctx.llm("a question")
         return token
 
     def pass_on(token: Token) -> Token:
         return token
 
-    stage = graph.stage(ask, llm="model") if asks else graph.stage(pass_on)
+    stage = graph.stage(ask, model="model") if asks else graph.stage(pass_on)
     graph.edge(emit, stage)
     graph.edge(stage, pool)
     models = {"model": LatencyModel(2, lambda request: 1.0)} if asks else {}
@@ -225,14 +225,14 @@ def test_a_budget_that_nothing_counts_towards_ends_the_run(
         pool = graph.pool("pool", Ledgered)
 
         @graph.source(reads=pool, rounds=rounds)
-        def emit(at: fg.Draw[Ledgered]) -> Token:
-            return Token(at.emission, at.view.version)
+        def emit(ctx: fg.Draw[Ledgered]) -> Token:
+            return Token(ctx.emission, ctx.view.version)
 
-        @graph.stage(llm="model")
-        async def think(token: Token, at: fg.Context) -> Token:
+        @graph.stage(model="model")
+        async def think(token: Token, ctx: fg.Context) -> Token:
             await anyio.sleep(1)
             if token.path % 40 == 0:
-                await at.llm("a question")
+                await ctx.llm("a question")
             return token
 
         graph.edge(emit, think)
@@ -298,13 +298,13 @@ def test_a_drained_run_sends_what_waits_when_it_can_be_paid(tokens: int, virtual
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=3)
-    def emit(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def emit(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
-    @graph.stage(llm="model", workers=2)
-    async def ask(token: Token, at: fg.Context) -> Token:
+    @graph.stage(model="model", workers=2)
+    async def ask(token: Token, ctx: fg.Context) -> Token:
         await anyio.sleep(token.path)
-        await at.llm("a question", max_tokens=4_000)
+        await ctx.llm("a question", max_tokens=4_000)
         return token
 
     graph.edge(emit, ask)
@@ -330,17 +330,17 @@ def test_a_repair_that_cannot_be_paid(virtually: Virtually, tmp_path: Path) -> N
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool, rounds=3)
-    def emit(at: fg.Draw[Ledgered]) -> Token:
-        return Token(at.emission, at.view.version)
+    def emit(ctx: fg.Draw[Ledgered]) -> Token:
+        return Token(ctx.emission, ctx.view.version)
 
     @graph.stage(workers=9)
     async def write(token: Token) -> Token:
         await anyio.sleep(1 + token.path)
         return token
 
-    @graph.stage(reads=pool, spends="evaluations")
-    def mend(stale: fg.Stale[Token], at: fg.Context[Ledgered]) -> fg.Verdict[Token]:
-        return fg.Verdict.patch(Token(stale.value.path, at.view.version))
+    @graph.stage(reads=pool, counts="evaluations")
+    def mend(stale: fg.Stale[Token], ctx: fg.Context[Ledgered]) -> fg.Verdict[Token]:
+        return fg.Verdict.patch(Token(stale.value.path, ctx.view.version))
 
     graph.edge(emit, write)
     graph.edge(write, pool, stale=fg.repair(mend, above=0))

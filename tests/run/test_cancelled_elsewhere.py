@@ -18,8 +18,8 @@ def graph_with(bad: int) -> fg.Graph:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool, rounds=4)
-    def pick(at: fg.Draw[Log]) -> int:
-        return at.emission
+    def pick(ctx: fg.Draw[Log]) -> int:
+        return ctx.emission
 
     @graph.stage
     async def work(number: int) -> str:
@@ -51,7 +51,7 @@ def test_a_callers_cancellation_is_no_failure(virtual_backend: str) -> None:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool, rounds=1)
-    def pick(at: fg.Draw[Log]) -> int:
+    def pick(ctx: fg.Draw[Log]) -> int:
         return 0
 
     @graph.stage

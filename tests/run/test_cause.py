@@ -47,8 +47,8 @@ def plain(
     pool = graph.pool("pool", Picky)
 
     @graph.source(rounds=rounds)
-    def numbers(at: fg.Draw[None]) -> int:
-        return source(at.emission)
+    def numbers(ctx: fg.Draw[None]) -> int:
+        return source(ctx.emission)
 
     @graph.stage(name="work")
     def work(number: int) -> int | None:
@@ -66,12 +66,12 @@ def asking() -> fg.Graph:
     pool = graph.pool("pool", Picky)
 
     @graph.source(rounds=3)
-    def numbers(at: fg.Draw[None]) -> int:
-        return at.emission
+    def numbers(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="model", spends=("proposals", "evaluations"))
-    async def work(number: int, at: fg.Context) -> int:
-        await at.llm(f"number {number}")
+    @graph.stage(model="model", counts=("proposals", "evaluations"))
+    async def work(number: int, ctx: fg.Context) -> int:
+        await ctx.llm(f"number {number}")
         return number
 
     graph.edge(numbers, work)
@@ -93,7 +93,7 @@ def scattered(member: Callable[[int], Any], **edge: Any) -> fg.Graph:
     pool = graph.pool("pool", Picky)
 
     @graph.source(rounds=1)
-    def whole(at: fg.Draw[None]) -> int:
+    def whole(ctx: fg.Draw[None]) -> int:
         return 3
 
     @graph.stage(name="work", workers=9)
@@ -118,12 +118,12 @@ def stale(rule: Callable[[fg.Graph, Any], Rule]) -> fg.Graph:
     pool = graph.pool("pool", Picky)
 
     @graph.source(rounds=1, reads=pool)
-    def slow(at: fg.Draw[Picky]) -> int:
+    def slow(ctx: fg.Draw[Picky]) -> int:
         return 5
 
     @graph.source(rounds=2)
-    def fast(at: fg.Draw[None]) -> int:
-        return at.emission
+    def fast(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     @graph.stage(name="work", workers=9)
     async def work(number: int) -> int:
@@ -138,7 +138,7 @@ def stale(rule: Callable[[fg.Graph, Any], Rule]) -> fg.Graph:
 
 def judged(graph: fg.Graph, pool: Any) -> Rule:
     @graph.stage(name="judge", reads=pool)
-    async def judge(item: fg.Stale[int], at: fg.Context[Picky]) -> fg.Verdict[int]:
+    async def judge(item: fg.Stale[int], ctx: fg.Context[Picky]) -> fg.Verdict[int]:
         return fg.Verdict.discard("old")
 
     rule: Rule = fg.repair(judge, above=0)
@@ -209,7 +209,7 @@ def test_orphans(virtually: Virtually) -> None:
     story = Story()
 
     @story.graph.source(rounds=1)
-    def other(at: fg.Draw[None]) -> int:
+    def other(ctx: fg.Draw[None]) -> int:
         return 10
 
     @story.graph.stage
@@ -218,8 +218,8 @@ def test_orphans(virtually: Virtually) -> None:
         return seconds
 
     @story.graph.stage(reads=story.pool, workers=3)
-    async def member(seconds: int, at: fg.Context[Any]) -> int:
-        at.uses(*([0] if seconds == 1 else []))
+    async def member(seconds: int, ctx: fg.Context[Any]) -> int:
+        ctx.parents(*([0] if seconds == 1 else []))
         await anyio.sleep(seconds)
         return seconds
 
@@ -296,8 +296,8 @@ def test_an_error_of_a_pool(virtually: Virtually) -> None:
         pool = graph.pool("pool", lambda: Kept(1))
 
         @graph.source(rounds=3)
-        def numbers(at: fg.Draw[None]) -> int:
-            return at.emission
+        def numbers(ctx: fg.Draw[None]) -> int:
+            return ctx.emission
 
         graph.edge(numbers, pool)
         async with fg.open_run(graph, TASK, models={}, settle=settle) as run:

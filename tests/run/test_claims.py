@@ -37,33 +37,33 @@ def graph_of(texts: list[str], distinct: Callable[[Any], Any] | None = same_text
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=1)
-    def seed(at: fg.Draw[None]) -> Candidate:
-        return Candidate(dict(at.task.seed), 1)
+    def seed(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(ctx.task.seed), 1)
 
     @graph.source(reads=archive, rounds=len(texts))
-    def pick(at: fg.Draw[Archive]) -> Number | None:
-        at.uses()
-        return Number(at.emission) if at.view.artifacts else None
+    def pick(ctx: fg.Draw[Archive]) -> Number | None:
+        ctx.no_parents()
+        return Number(ctx.emission) if ctx.view.artifacts else None
 
-    @graph.stage(llm="model", spends="proposals")
-    async def propose(number: Number, at: fg.Context) -> Candidate:
-        await at.llm(f"proposal {number.number}")
+    @graph.stage(model="model", counts="proposals")
+    async def propose(number: Number, ctx: fg.Context) -> Candidate:
+        await ctx.llm(f"proposal {number.number}")
         return Candidate({"text": texts[number.number]}, 1)
 
-    @graph.stage(llm="model", spends="evaluations")
-    async def validate(work: Work, at: fg.Context) -> Attempt:
+    @graph.stage(model="model", counts="evaluations")
+    async def validate(work: Work, ctx: fg.Context) -> Attempt:
         if "fails" in work.text["text"]:
             raise KeyError("fails")
-        await at.llm(f"{work.text['text']} on {work.index}")
+        await ctx.llm(f"{work.text['text']} on {work.index}")
         return Attempt(work.index, 0.5, "")
 
     @graph.stage
     def gate(group: fg.Group[Candidate, Attempt]) -> Candidate | None:
         return group.origin if passes or group.origin.text["text"] == "-" else None
 
-    @graph.stage(llm="model")
-    async def measure(work: Work, at: fg.Context) -> Attempt:
-        await at.llm(f"{work.text['text']} once more")
+    @graph.stage(model="model")
+    async def measure(work: Work, ctx: fg.Context) -> Attempt:
+        await ctx.llm(f"{work.text['text']} once more")
         return Attempt(work.index, 0.5, "")
 
     graph.edge(seed, validate, scatter=Candidate.work, distinct=distinct)
@@ -130,13 +130,13 @@ def test_a_source_that_repeats_itself() -> None:
     archive = graph.pool("archive", Archive)
 
     @graph.source(reads=archive)
-    def pick(at: fg.Draw[Archive]) -> Candidate:
-        at.uses()
+    def pick(ctx: fg.Draw[Archive]) -> Candidate:
+        ctx.no_parents()
         return Candidate({"text": "the same"}, 1)
 
-    @graph.stage(llm="model", spends="evaluations")
-    async def validate(work: Work, at: fg.Context) -> Attempt:
-        await at.llm(work.text["text"])
+    @graph.stage(model="model", counts="evaluations")
+    async def validate(work: Work, ctx: fg.Context) -> Attempt:
+        await ctx.llm(work.text["text"])
         return Attempt(work.index, 0.5, "")
 
     graph.edge(pick, validate, scatter=Candidate.work, distinct=same_text)
@@ -154,8 +154,8 @@ def test_a_retracted_text_is_free_again() -> None:
     tries = list[str]()
 
     @graph.source(rounds=4)
-    def pick(at: fg.Draw[None]) -> Number:
-        return Number(at.emission)
+    def pick(ctx: fg.Draw[None]) -> Number:
+        return Number(ctx.emission)
 
     @graph.stage
     async def think(number: Number) -> Candidate:
@@ -183,26 +183,26 @@ def test_repaired_into_an_equal_text() -> None:
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=1)
-    def seed(at: fg.Draw[None]) -> Candidate:
-        return Candidate(dict(at.task.seed), 1)
+    def seed(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(ctx.task.seed), 1)
 
     @graph.source(reads=archive, rounds=6)
-    def pick(at: fg.Draw[Archive]) -> Candidate | None:
-        at.uses()
-        return Candidate({"text": f"child {at.emission}"}, 1) if at.view.artifacts else None
+    def pick(ctx: fg.Draw[Archive]) -> Candidate | None:
+        ctx.no_parents()
+        return Candidate({"text": f"child {ctx.emission}"}, 1) if ctx.view.artifacts else None
 
-    @graph.stage(llm="model")
-    async def think(candidate: Candidate, at: fg.Context) -> Candidate:
-        await at.llm(candidate.text["text"])
+    @graph.stage(model="model")
+    async def think(candidate: Candidate, ctx: fg.Context) -> Candidate:
+        await ctx.llm(candidate.text["text"])
         return candidate
 
     @graph.stage
     def merge(stale: fg.Stale[Candidate]) -> fg.Verdict[Candidate]:
         return fg.Verdict.patch(Candidate({"text": "all of them"}, 1))
 
-    @graph.stage(llm="model", spends="evaluations")
-    async def validate(work: Work, at: fg.Context) -> Attempt:
-        await at.llm(f"{work.text['text']} on {work.index}")
+    @graph.stage(model="model", counts="evaluations")
+    async def validate(work: Work, ctx: fg.Context) -> Attempt:
+        await ctx.llm(f"{work.text['text']} on {work.index}")
         return Attempt(work.index, 0.5, "")
 
     graph.edge(seed, validate, scatter=Candidate.work, distinct=same_text)

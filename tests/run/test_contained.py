@@ -183,10 +183,10 @@ def graph() -> fg.Graph:
     archive = made.pool("archive", Archive)
 
     @made.source(rounds=1)
-    def seed(at: fg.Draw[None]) -> Candidate:
-        return Candidate(dict(at.task.seed), len(at.task.val))
+    def seed(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
-    validate = made.stage(attempt, name="validate", llm="task", spends="evaluations")
+    validate = made.stage(attempt, name="validate", model="task", counts="evaluations")
     made.edge(seed, validate, scatter=Candidate.work)
     made.edge(validate, archive, gather=True)
     return made
@@ -314,9 +314,9 @@ def test_functions_that_are_no_coroutines(where: str, virtually: Virtually) -> N
     pool = made.pool("pool", Pool)
 
     @made.source(rounds=2)
-    def emit(at: fg.Draw[None]) -> int:
+    def emit(ctx: fg.Draw[None]) -> int:
         act("source")
-        return at.emission
+        return ctx.emission
 
     @made.stage
     def plain(number: int) -> int:
@@ -324,7 +324,7 @@ def test_functions_that_are_no_coroutines(where: str, virtually: Virtually) -> N
         return number
 
     @made.stage
-    def other(number: int, at: fg.Context) -> int:
+    def other(number: int, ctx: fg.Context) -> int:
         act("stage")
         return number
 
@@ -505,10 +505,10 @@ def test_a_job_whose_group_went_on_without_it(monkeypatch: pytest.MonkeyPatch) -
     archive = made.pool("archive", Archive)
 
     @made.source(rounds=1)
-    def seed(at: fg.Draw[None]) -> Candidate:
-        return Candidate(dict(at.task.seed), len(at.task.val))
+    def seed(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
-    validate = made.stage(attempt, name="validate", llm="task")
+    validate = made.stage(attempt, name="validate", model="task")
     made.edge(seed, validate, scatter=Candidate.work)
     made.edge(validate, archive, gather=True, release=fg.fraction(0.6), late="cancel")
     result = fg.run(made, task(stubborn), models={"task": lambda messages: "ok"}, schedule=fg.pipelined(1))

@@ -88,8 +88,8 @@ def graph_of(wrong: str, judge: Judge, rounds: int | None = None) -> fg.Graph:
             raise Broken(f"{place} {n}")
 
     @graph.source(reads=pool, rounds=rounds)
-    def draw(at: fg.Draw[Log]) -> Number:
-        return Number(at.emission)
+    def draw(ctx: fg.Draw[Log]) -> Number:
+        return Number(ctx.emission)
 
     @graph.stage
     async def fill(number: Number) -> Number:
@@ -213,8 +213,8 @@ def test_of_several_values_all_or_none_go_on(virtually: Virtually) -> None:
     pool = graph.pool("pool", Log)
 
     @graph.source(rounds=3)
-    def draw(at: fg.Draw) -> Number:
-        return Number(at.emission)
+    def draw(ctx: fg.Draw) -> Number:
+        return Number(ctx.emission)
 
     @graph.stage(fanout=2)
     def spread(number: Number) -> fg.Several[str]:
@@ -239,7 +239,7 @@ def test_where_no_line_of_the_users_raised_the_edge_is_named(virtually: Virtuall
     pool = graph.pool("pool", Log)
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw) -> str:
+    def draw(ctx: fg.Draw) -> str:
         return "text"
 
     graph.edge(draw, pool, order=fg.priority(json.loads))
@@ -280,7 +280,7 @@ def test_a_rule_that_raises_on_a_member(virtually: Virtually) -> None:
     asked: list[None] = []
 
     @graph.source(reads=pool, rounds=1)
-    def draw(at: fg.Draw[Log]) -> Number:
+    def draw(ctx: fg.Draw[Log]) -> Number:
         return Number(7)
 
     @graph.stage

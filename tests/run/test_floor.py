@@ -24,14 +24,14 @@ def blocking(kind: str, seconds: float = 1.0, rounds: int = 30) -> fg.Graph:
     pool = graph.pool("pool", Kept)
 
     @graph.source(rounds=rounds)
-    def emit(at: fg.Draw[None]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     def plain(number: int) -> int:
         block(seconds)
         return number
 
-    def contextual(number: int, at: fg.Context) -> int:
+    def contextual(number: int, ctx: fg.Context) -> int:
         block(seconds)
         return number
 
@@ -39,13 +39,13 @@ def blocking(kind: str, seconds: float = 1.0, rounds: int = 30) -> fg.Graph:
         block(seconds)
         return number
 
-    async def after_a_request(number: int, at: fg.Context) -> int:
-        await at.llm(f"{number}")
+    async def after_a_request(number: int, ctx: fg.Context) -> int:
+        await ctx.llm(f"{number}")
         block(seconds)
         return number
 
     body: Any = {"plain": plain, "contextual": contextual, "at once": at_once, "after a request": after_a_request}[kind]
-    stage = graph.stage(body, name="slow", workers=rounds, llm="model" if kind == "after a request" else None)
+    stage = graph.stage(body, name="slow", workers=rounds, model="model" if kind == "after a request" else None)
     graph.edge(emit, stage)
     graph.edge(stage, pool)
     return graph
@@ -184,7 +184,7 @@ def test_the_thread_that_looks_ends_with_the_run() -> None:
     pool = graph.pool("pool", Kept)
 
     @graph.source(rounds=1)
-    def emit(at: fg.Draw[None]) -> int:
+    def emit(ctx: fg.Draw[None]) -> int:
         seen.append(looking())
         return 1
 

@@ -56,8 +56,8 @@ SAID = {
     "stale": "staleness rule of total->pool: Broken: stale",
     "repair": "Broken: repair",
     "no verdict": "TypeError: stage 'mend' returned a str; it declares Verdict[str]",
-    "uses": "LookupError: at.uses(99): pool 'pool' has no such artifact",
-    "uses of nothing": "LookupError: at.uses(0,): no pool is read here. Fix: reads=POOL on the source or stage",
+    "uses": "LookupError: ctx.parents(99): pool 'pool' has no such artifact",
+    "uses of nothing": "LookupError: ctx.parents(0,): no pool is read here. Fix: reads=POOL on the source or stage",
 }
 """By error, the reason that the log must have."""
 OVERLAPPING = ("decided", "stale", "repair", "no verdict")
@@ -75,8 +75,8 @@ def graph_of(wrong: str) -> fg.Graph:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool, rounds=ROUNDS)
-    def draw(at: fg.Draw[Log]) -> Number:
-        return Number(at.emission)
+    def draw(ctx: fg.Draw[Log]) -> Number:
+        return Number(ctx.emission)
 
     @graph.stage
     async def begin(number: Number) -> Number:
@@ -90,16 +90,16 @@ def graph_of(wrong: str) -> fg.Graph:
         return number
 
     @graph.stage(reads=pool)
-    def look(number: Number, at: fg.Context[Log]) -> Number:
+    def look(number: Number, ctx: fg.Context[Log]) -> Number:
         risk("a stage with a context", number.n)
         if wrong == "uses" and number.n == BAD:
-            at.uses(99)
+            ctx.parents(99)
         return number
 
     @graph.stage
-    async def member(number: Number, at: fg.Context) -> Number:
+    async def member(number: Number, ctx: fg.Context) -> Number:
         if wrong == "uses of nothing" and number.n == BAD:
-            at.uses(0)
+            ctx.parents(0)
         await anyio.sleep(1 + number.n / 8)
         risk("member", number.n)
         return number
@@ -185,10 +185,10 @@ def test_a_source_that_raises_ends_the_run(schedule: str, virtually: Virtually) 
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool, rounds=ROUNDS)
-    def draw(at: fg.Draw[Log]) -> str:
-        if at.emission == BAD:
+    def draw(ctx: fg.Draw[Log]) -> str:
+        if ctx.emission == BAD:
             raise Broken("no more")
-        return f"round {at.emission}"
+        return f"round {ctx.emission}"
 
     graph.edge(draw, pool)
     result = run(graph, schedule, virtually)
@@ -202,8 +202,8 @@ def test_a_hint_that_raises_is_none(virtually: Virtually) -> None:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool, rounds=3)
-    def draw(at: fg.Draw[Log]) -> Number:
-        return Number(at.emission)
+    def draw(ctx: fg.Draw[Log]) -> Number:
+        return Number(ctx.emission)
 
     @graph.stage
     async def member(number: int) -> int:
@@ -240,8 +240,8 @@ def test_a_pool_that_raises_ends_the_run(virtually: Virtually) -> None:
     pool = graph.pool("pool", Picky)
 
     @graph.source(rounds=ROUNDS)
-    def draw(at: fg.Draw[None]) -> str:
-        return f"round {at.emission}"
+    def draw(ctx: fg.Draw[None]) -> str:
+        return f"round {ctx.emission}"
 
     graph.edge(draw, pool)
     with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
@@ -257,12 +257,12 @@ def picky_graph(rounds: int) -> fg.Graph:
     pool = graph.pool("pool", Picky)
 
     @graph.source(rounds=rounds)
-    def draw(at: fg.Draw[None]) -> str:
-        return f"round {at.emission}"
+    def draw(ctx: fg.Draw[None]) -> str:
+        return f"round {ctx.emission}"
 
-    @graph.stage(llm="task")
-    async def ask(text: str, at: fg.Context) -> str:
-        await at.llm(text)
+    @graph.stage(model="task")
+    async def ask(text: str, ctx: fg.Context) -> str:
+        await ctx.llm(text)
         return text
 
     graph.edge(draw, ask)

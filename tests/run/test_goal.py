@@ -39,20 +39,20 @@ def climber(spends: str = "proposals") -> fg.Graph:
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=1)
-    def seed(at: fg.Draw[None]) -> Candidate:
-        return Candidate(dict(at.task.seed), len(at.task.val))
+    def seed(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
     @graph.source(reads=archive)
-    def pick(at: fg.Draw[Archive]) -> Number | None:
-        at.uses()
-        return Number(at.emission + 1) if at.view.artifacts else None
+    def pick(ctx: fg.Draw[Archive]) -> Number | None:
+        ctx.no_parents()
+        return Number(ctx.emission + 1) if ctx.view.artifacts else None
 
-    @graph.stage(llm="reflection", spends=spends)
-    async def propose(number: Number, at: fg.Context) -> Candidate:
-        await at.llm(f"proposal {number.number}")
+    @graph.stage(model="reflection", counts=spends)
+    async def propose(number: Number, ctx: fg.Context) -> Candidate:
+        await ctx.llm(f"proposal {number.number}")
         return Candidate({"text": str(number.number)}, VAL)
 
-    validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+    validate = graph.stage(attempt, name="validate", model="task", counts="evaluations")
     graph.edge(seed, validate, scatter=Candidate.work)
     graph.edge(pick, propose)
     graph.edge(propose, validate, scatter=Candidate.work)

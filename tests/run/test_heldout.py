@@ -195,10 +195,12 @@ async def test_a_graphs_own_stage_tries_the_candidates() -> None:
     graph = fg.Graph("own")
     word = graph.param("word", "good")
 
-    @graph.stage(llm="task")
-    async def answer(work: Work, at: fg.Context) -> Attempt:
-        reply = await at.llm(f"{at[word]} {work.index}")
-        return Attempt(work.index, at.task.score(at.task.samples(work.split)[work.index], reply.text).value, reply.text)
+    @graph.stage(model="task")
+    async def answer(work: Work, ctx: fg.Context) -> Attempt:
+        reply = await ctx.llm(f"{ctx[word]} {work.index}")
+        return Attempt(
+            work.index, ctx.task.score(ctx.task.samples(work.split)[work.index], reply.text).value, reply.text
+        )
 
     (stage,) = graph.spec.stages
     params = {"word": "good"}

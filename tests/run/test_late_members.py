@@ -48,8 +48,8 @@ def nested(*rounds: Outer, inner: Any = None, outer: Any = None, after: float = 
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=len(rounds))
-    def draw(at: fg.Draw[None]) -> Outer:
-        return rounds[at.emission]
+    def draw(ctx: fg.Draw[None]) -> Outer:
+        return rounds[ctx.emission]
 
     @graph.stage(workers=99)
     async def enter(member: Inner) -> Inner:
@@ -108,8 +108,8 @@ def test_what_waits_and_becomes_late_goes_behind_the_others(virtually: Virtually
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     def four(number: int) -> list[tuple[int, int]]:
         return [(number, index) for index in range(4)]
@@ -166,13 +166,13 @@ def test_a_budget_that_ends_within_a_group_leaves_it_open(virtually: Virtually, 
     pool = graph.pool("pool", Kept)
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw[None]) -> int:
+    def draw(ctx: fg.Draw[None]) -> int:
         return 5
 
     def members(number: int) -> list[int]:
         return list(range(number))
 
-    @graph.stage(spends="evaluations", workers=1)
+    @graph.stage(counts="evaluations", workers=1)
     async def judge(member: int) -> int:
         await anyio.sleep(1)
         return member
@@ -199,8 +199,8 @@ def test_what_was_discarded_is_not_amended(staged: bool, virtually: Virtually) -
     pool = graph.pool("pool", Archive)
 
     @graph.source(reads=pool, rounds=2)
-    def draw(at: fg.Draw[Archive]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[Archive]) -> int:
+        return ctx.emission
 
     def members(number: int) -> list[float]:
         return [2, 2, 2, 9] if number else [1]

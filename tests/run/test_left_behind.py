@@ -62,15 +62,15 @@ def graph_of(outside: TaskGroup, told: list[str], leave: Callable[[Ask], Awaitab
     pool = graph.pool("pool", Log)
 
     @graph.source(rounds=ROUNDS)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="task", workers=ROUNDS)
-    async def work(number: int, at: fg.Context) -> str:
+    @graph.stage(model="task", workers=ROUNDS)
+    async def work(number: int, ctx: fg.Context) -> str:
         async def left_behind() -> None:
             async def ask() -> None:
                 try:
-                    await at.llm("left behind")
+                    await ctx.llm("left behind")
                 except fg.FlashgraphError as error:
                     told.append(str(error))
 
@@ -80,7 +80,7 @@ def graph_of(outside: TaskGroup, told: list[str], leave: Callable[[Ask], Awaitab
             outside.start_soon(left_behind)
             await anyio.sleep(pause)
         else:
-            await at.llm(f"{number}")
+            await ctx.llm(f"{number}")
         return f"round {number}"
 
     graph.edge(draw, work)

@@ -353,14 +353,14 @@ def alike(temperatures: Sequence[float]) -> fg.Graph:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=3)
-    def number(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def number(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
-    @graph.stage(llm="task")
-    async def ask(token: Token, at: fg.Context) -> Token:
+    @graph.stage(model="task")
+    async def ask(token: Token, ctx: fg.Context) -> Token:
         async with anyio.create_task_group() as tasks:
             for temperature in temperatures:
-                tasks.start_soon(partial(at.llm, "the same", temperature=temperature))
+                tasks.start_soon(partial(ctx.llm, "the same", temperature=temperature))
         return token
 
     graph.edge(number, ask)

@@ -25,13 +25,13 @@ def test_a_job_that_ends_without_its_request_frees_its_slot(backend: str) -> Non
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool, rounds=1)
-    def source(at: fg.Draw[Ledgered]) -> int:
+    def source(ctx: fg.Draw[Ledgered]) -> int:
         return 2
 
-    @graph.stage(llm="model")
-    async def ask(number: int, at: fg.Context) -> int:
+    @graph.stage(model="model")
+    async def ask(number: int, ctx: fg.Context) -> int:
         for _ in range(number):
-            await at.llm(f"{number}")
+            await ctx.llm(f"{number}")
         return number
 
     @graph.stage

@@ -40,7 +40,7 @@ class Story:
         self.pool = self.graph.pool("pool", lambda: Archive(threshold=0.8))
 
         @self.graph.source(rounds=1)
-        def first(at: fg.Draw[None]) -> Job:
+        def first(ctx: fg.Draw[None]) -> Job:
             return FIRST
 
         @self.graph.stage(workers=99)
@@ -72,7 +72,7 @@ def test_what_a_stage_made_of_a_retracted_artifact(named: Any, kept: bool, virtu
     story = Story()
 
     @story.graph.source(rounds=1)
-    def other(at: fg.Draw[None]) -> float:
+    def other(ctx: fg.Draw[None]) -> float:
         return 10.0
 
     @story.graph.stage
@@ -81,10 +81,10 @@ def test_what_a_stage_made_of_a_retracted_artifact(named: Any, kept: bool, virtu
         return seconds
 
     @story.graph.stage(reads=story.pool)
-    async def reflect(seconds: float, at: fg.Context[Archive]) -> Job:
-        assert list(at.view.artifacts) == [0]
+    async def reflect(seconds: float, ctx: fg.Context[Archive]) -> Job:
+        assert list(ctx.view.artifacts) == [0]
         if named is not None:
-            at.uses(*named)
+            ctx.parents(*named)
         await anyio.sleep(RETRACTED)
         return Job(((1, 1.0),), "reflected")
 
@@ -102,7 +102,7 @@ def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Vir
     story = Story()
 
     @story.graph.source(reads=story.pool, rounds=1)
-    def other(at: fg.Draw[Archive]) -> Job:
+    def other(ctx: fg.Draw[Archive]) -> Job:
         return Job(((1, 1.0),), "other")
 
     @story.graph.stage
@@ -111,8 +111,8 @@ def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Vir
         return job
 
     @story.graph.stage(reads=story.pool)
-    async def mend(stale: fg.Stale[Job], at: fg.Context[Archive]) -> fg.Verdict[Job]:
-        assert list(at.view.artifacts) == [0]
+    async def mend(stale: fg.Stale[Job], ctx: fg.Context[Archive]) -> fg.Verdict[Job]:
+        assert list(ctx.view.artifacts) == [0]
         await anyio.sleep(RETRACTED)
         return fg.Verdict.patch(attrs.evolve(stale.value, name="mended"))
 
@@ -133,9 +133,9 @@ def test_edges_that_keep_orphans_let_them_through(keeps: Any, virtually: Virtual
     story = Story(orphans=keeps)
 
     @story.graph.source(reads=story.pool, rounds=1)
-    def child(at: fg.Draw[Archive]) -> Job | None:
-        at.uses(*list(at.view.artifacts)[:1])
-        return Job(((1, 1.0),), "child") if at.view.artifacts else None
+    def child(ctx: fg.Draw[Archive]) -> Job | None:
+        ctx.parents(*list(ctx.view.artifacts)[:1])
+        return Job(((1, 1.0),), "child") if ctx.view.artifacts else None
 
     @story.graph.stage
     async def wait(job: Job) -> Job:
@@ -158,12 +158,12 @@ def test_what_is_made_of_a_child_with_complete_evidence(begins: float, virtually
     story = Story()
 
     @story.graph.source(reads=story.pool, rounds=1)
-    def child(at: fg.Draw[Archive]) -> Job | None:
-        at.uses(*list(at.view.artifacts)[:1])
-        return Job(((1, 1.0),), "child") if at.view.artifacts else None
+    def child(ctx: fg.Draw[Archive]) -> Job | None:
+        ctx.parents(*list(ctx.view.artifacts)[:1])
+        return Job(((1, 1.0),), "child") if ctx.view.artifacts else None
 
     @story.graph.source(rounds=1)
-    def other(at: fg.Draw[None]) -> float:
+    def other(ctx: fg.Draw[None]) -> float:
         return begins
 
     @story.graph.stage
@@ -172,8 +172,8 @@ def test_what_is_made_of_a_child_with_complete_evidence(begins: float, virtually
         return seconds
 
     @story.graph.stage(reads=story.pool)
-    async def reflect(seconds: float, at: fg.Context[Archive]) -> Job:
-        at.uses(1)
+    async def reflect(seconds: float, ctx: fg.Context[Archive]) -> Job:
+        ctx.parents(1)
         return Job(((80, 1.0),), "grandchild")
 
     story.graph.edge(child, story.work, scatter=Job.work)
@@ -194,15 +194,15 @@ def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> Non
     story = Story()
 
     @story.graph.source(reads=story.pool, rounds=3)
-    def child(at: fg.Draw[Archive]) -> Job | None:
-        if at.open < 1 and not at.view.artifacts:
+    def child(ctx: fg.Draw[Archive]) -> Job | None:
+        if ctx.open < 1 and not ctx.view.artifacts:
             return None
-        if at.view.artifacts:
-            at.uses(0)
+        if ctx.view.artifacts:
+            ctx.parents(0)
         return Job(((1, 1.0),), "child")
 
     @story.graph.source(rounds=1)
-    def bump(at: fg.Draw[None]) -> Job:
+    def bump(ctx: fg.Draw[None]) -> Job:
         return Job(((20, 1.0),), "bump")
 
     repaired: list[float] = []

@@ -118,14 +118,14 @@ def fans(caught: bool = False) -> fg.Graph:
     pool = graph.pool("pool", Kept)
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw[None]) -> int:
+    def draw(ctx: fg.Draw[None]) -> int:
         return 5
 
-    @graph.stage(llm="model", spends="evaluations")
-    async def judge(member: int, at: fg.Context) -> int:
+    @graph.stage(model="model", counts="evaluations")
+    async def judge(member: int, ctx: fg.Context) -> int:
         try:
             for part in range(2):
-                await at.llm(f"{member} {part}")
+                await ctx.llm(f"{member} {part}")
         except Exception:
             if not caught:
                 raise
@@ -163,12 +163,12 @@ def test_a_deadline_does_not_release_what_the_budget_has_parked(virtually: Virtu
     pool = graph.pool("pool", Kept)
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw[None]) -> int:
+    def draw(ctx: fg.Draw[None]) -> int:
         return 4
 
-    @graph.stage(llm="model", workers=1)
-    async def judge(member: int, at: fg.Context) -> int:
-        await at.llm(f"{member}")
+    @graph.stage(model="model", workers=1)
+    async def judge(member: int, ctx: fg.Context) -> int:
+        await ctx.llm(f"{member}")
         return member + 1
 
     @graph.stage
@@ -192,15 +192,15 @@ def test_a_lock_of_the_tasks_own_is_freed(virtually: Virtually) -> None:
     lock: list[anyio.Lock] = []
 
     @graph.source(rounds=4)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="model")
-    async def ask(number: int, at: fg.Context) -> int:
+    @graph.stage(model="model")
+    async def ask(number: int, ctx: fg.Context) -> int:
         if not lock:
             lock.append(anyio.Lock())
         async with lock[0]:
-            await at.llm("a question")
+            await ctx.llm("a question")
         return number
 
     graph.edge(draw, ask)
@@ -219,15 +219,15 @@ def test_a_stage_that_goes_on_after_it_was_refused_is_cancelled(virtually: Virtu
     refused: list[float] = []
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="model")
-    async def ask(number: int, at: fg.Context) -> int:
-        await at.llm("one")
+    @graph.stage(model="model")
+    async def ask(number: int, ctx: fg.Context) -> int:
+        await ctx.llm("one")
         while True:
             try:
-                await at.llm("another")
+                await ctx.llm("another")
             except fg.BudgetExhausted:
                 refused.append(anyio.current_time())
                 await anyio.sleep(1)

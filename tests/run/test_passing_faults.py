@@ -237,13 +237,13 @@ def asking_twice() -> fg.Graph:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=1)
-    def number(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def number(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
-    @graph.stage(llm="task")
-    async def ask(token: Token, at: fg.Context) -> Token:
-        await at.llm("first")
-        await at.llm("second")
+    @graph.stage(model="task")
+    async def ask(token: Token, ctx: fg.Context) -> Token:
+        await ctx.llm("first")
+        await ctx.llm("second")
         return token
 
     graph.edge(number, ask)

@@ -22,8 +22,8 @@ def circle(capacity: int | None) -> fg.Graph:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=9)
-    def draw(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def draw(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
     @graph.stage(fanout=3)
     def body(token: Token) -> fg.Several[Token]:
@@ -92,8 +92,8 @@ def test_orders_of_ones_own_are_kept() -> None:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=9)
-    def draw(at: fg.Draw[None]) -> Token:
-        return Token(at.emission, 0)
+    def draw(ctx: fg.Draw[None]) -> Token:
+        return Token(ctx.emission, 0)
 
     @graph.stage
     def look(token: Token) -> Token:

@@ -71,8 +71,8 @@ class Held:
 
 
 def numbered(name: str) -> Callable[[fg.Draw], Text]:
-    def draw(at: fg.Draw) -> Text:
-        return Text(f"{name} {at.emission}", at.emission / 10)
+    def draw(ctx: fg.Draw) -> Text:
+        return Text(f"{name} {ctx.emission}", ctx.emission / 10)
 
     return draw
 
@@ -122,7 +122,7 @@ def test_a_run_that_admits_nothing_has_failed() -> None:
     pool = graph.pool("pool", Held)
 
     @graph.source(rounds=3)
-    def draw(at: fg.Draw) -> Text:
+    def draw(ctx: fg.Draw) -> Text:
         return Text("t", 0.0)
 
     @graph.stage
@@ -141,8 +141,8 @@ def test_pools_that_wait_for_each_other_fail() -> None:
     first, second = graph.pool("first", Held), graph.pool("second", Held)
     for reads, into in ((first, second), (second, first)):
 
-        def draw(at: fg.Draw[Held]) -> Text | None:
-            best = at.view.best()
+        def draw(ctx: fg.Draw[Held]) -> Text | None:
+            best = ctx.view.best()
             return None if best is None else Text("t", 0.0)
 
         graph.edge(graph.source(draw, name=f"from_{reads.name}", reads=reads), into)

@@ -65,7 +65,7 @@ def graph_of(wrong: str) -> fg.Graph:
     other: Any = ["something else"]
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw) -> int | None:
+    def draw(ctx: fg.Draw) -> int | None:
         return other if wrong == "draw" else 1
 
     @graph.stage
@@ -73,7 +73,7 @@ def graph_of(wrong: str) -> fg.Graph:
         return other if wrong == "plain" else n
 
     @graph.stage
-    def seeing(n: int, at: fg.Context) -> int:
+    def seeing(n: int, ctx: fg.Context) -> int:
         return None if wrong == "seeing" else n  # type: ignore[return-value]  # the mistake under test
 
     @graph.stage
@@ -81,7 +81,7 @@ def graph_of(wrong: str) -> fg.Graph:
         return n
 
     @graph.stage(fanout=2)
-    async def several(n: int, at: fg.Context) -> fg.Several[str]:
+    async def several(n: int, ctx: fg.Context) -> fg.Several[str]:
         return other if wrong == "several" else fg.Several([str(n), str(n + 1)])
 
     graph.edge(draw, plain)

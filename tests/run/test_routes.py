@@ -51,9 +51,9 @@ def test_each_result_takes_the_edge_of_its_class(virtually: Virtually) -> None:
     seen = graph.pool("seen", Seen)
 
     @graph.source(rounds=6, cursor=0)
-    def draw(at: fg.Draw[Any, int]) -> Small | Large | None:
-        at.cursor += 1
-        return (Small, Large, Larger)[at.cursor % 3](at.cursor)
+    def draw(ctx: fg.Draw[Any, int]) -> Small | Large | None:
+        ctx.cursor += 1
+        return (Small, Large, Larger)[ctx.cursor % 3](ctx.cursor)
 
     @graph.stage
     def large(item: Large) -> str:
@@ -93,8 +93,8 @@ def test_only_narrows_what_is_scattered(virtually: Virtually) -> None:
     seen = graph.pool("seen", Seen)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw) -> Numbers | Large:
-        return Numbers() if at.emission else Large(9)
+    def draw(ctx: fg.Draw) -> Numbers | Large:
+        return Numbers() if ctx.emission else Large(9)
 
     @graph.stage
     def member(item: Small) -> int:
@@ -127,8 +127,8 @@ def test_a_scatter_makes_no_more_than_it_declares(virtually: Virtually) -> None:
     seen = graph.pool("seen", Seen)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw) -> Numbers:
-        return Numbers((1, 2, 3)[: 2 + at.emission])
+    def draw(ctx: fg.Draw) -> Numbers:
+        return Numbers((1, 2, 3)[: 2 + ctx.emission])
 
     @graph.stage
     def member(item: Small) -> int:
@@ -154,8 +154,8 @@ def test_a_stage_returns_no_more_than_it_declares(virtually: Virtually) -> None:
     seen = graph.pool("seen", Seen)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw) -> Numbers:
-        return Numbers((1, 2, 3)[: 2 + at.emission])
+    def draw(ctx: fg.Draw) -> Numbers:
+        return Numbers((1, 2, 3)[: 2 + ctx.emission])
 
     @graph.stage(fanout=2)
     def split(numbers: Numbers) -> fg.Several[str]:

@@ -24,8 +24,8 @@ def sampling(
     pool = graph.pool("pool", Log)
 
     @graph.source(rounds=rounds)
-    def pick(at: fg.Draw[None]) -> Candidate:
-        return Candidate({"text": str(at.emission)}, SIZE)
+    def pick(ctx: fg.Draw[None]) -> Candidate:
+        return Candidate({"text": str(ctx.emission)}, SIZE)
 
     @graph.stage(workers=SIZE)
     async def judge(work: Work) -> Attempt:

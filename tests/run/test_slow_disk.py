@@ -25,15 +25,15 @@ def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtu
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     def members(number: int) -> list[float]:
         return [1.0, 1.25]
 
-    @graph.stage(llm="model", workers=2)
-    async def ask(seconds: float, at: fg.Context) -> float:
-        await at.llm(f"{seconds}")
+    @graph.stage(model="model", workers=2)
+    async def ask(seconds: float, ctx: fg.Context) -> float:
+        await ctx.llm(f"{seconds}")
         return seconds
 
     @graph.stage
@@ -61,13 +61,13 @@ def test_a_request_that_is_given_up_before_it_is_granted(virtually: Virtually) -
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(rounds=3)
-    def draw(at: fg.Draw[None]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="model", workers=3)
-    async def ask(number: int, at: fg.Context) -> Token:
+    @graph.stage(model="model", workers=3)
+    async def ask(number: int, ctx: fg.Context) -> Token:
         with anyio.move_on_after(0.2 if number == 1 else 99):
-            return Token(len((await at.llm(f"{number}")).text), 0)
+            return Token(len((await ctx.llm(f"{number}")).text), 0)
         return Token(0, 0)
 
     graph.edge(draw, ask)

@@ -77,14 +77,14 @@ def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str, virtuall
     log = graph.pool("log", Log)
 
     @graph.source(reads=log, cursor=0)
-    def draw(at: fg.Draw[Log, int]) -> str | None:
-        if at.cursor < 3:
-            at.cursor += 1
-            return f"work {at.cursor}"
-        if at.cursor == 3 and at.open:
+    def draw(ctx: fg.Draw[Log, int]) -> str | None:
+        if ctx.cursor < 3:
+            ctx.cursor += 1
+            return f"work {ctx.cursor}"
+        if ctx.cursor == 3 and ctx.open:
             return None
-        at.cursor += 1
-        return "end" if at.cursor == 4 else None
+        ctx.cursor += 1
+        return "end" if ctx.cursor == 4 else None
 
     @graph.stage
     async def work(item: str) -> str:
@@ -114,12 +114,12 @@ def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
     log = graph.pool("log", Log)
 
     @graph.source(reads=log)
-    def draw(at: fg.Draw[Log]) -> str:
+    def draw(ctx: fg.Draw[Log]) -> str:
         return "text"
 
     @graph.source(rounds=changes)
-    def change(at: fg.Draw[None]) -> int:
-        return at.emission
+    def change(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     @graph.stage(workers=1)
     async def slow(number: int) -> str:
@@ -154,8 +154,8 @@ def test_rounds_are_emitted_however_few_an_edge_takes(reads: bool, schedule: str
     read: dict[str, Any] = {"reads": log} if reads else {}
 
     @graph.source(rounds=300, **read)
-    def draw(at: fg.Draw) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw) -> int:
+        return ctx.emission
 
     @graph.stage
     def work(number: int) -> str:
@@ -179,14 +179,14 @@ def test_the_reason_of_the_end_is_the_last_one(then: str, virtually: Virtually) 
     log = graph.pool("log", Log)
 
     @graph.source(reads=log)
-    def draw(at: fg.Draw[Log]) -> str | None:
-        if not at.view.values:
+    def draw(ctx: fg.Draw[Log]) -> str | None:
+        if not ctx.view.values:
             return "unheard"
-        return "heard" if then == "a value" and len(at.view.values) == 1 else None
+        return "heard" if then == "a value" and len(ctx.view.values) == 1 else None
 
     @graph.source(rounds=1)
-    def change(at: fg.Draw[None]) -> int:
-        return at.emission
+    def change(ctx: fg.Draw[None]) -> int:
+        return ctx.emission
 
     @graph.stage
     async def slow(number: int) -> str:
@@ -234,12 +234,12 @@ def asking(rounds: int) -> fg.Graph:
     log = graph.pool("log", Log)
 
     @graph.source(rounds=rounds)
-    def draw(at: fg.Draw) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="task")
-    async def work(item: int, at: fg.Context) -> str:
-        return (await at.llm(str(item))).text
+    @graph.stage(model="task")
+    async def work(item: int, ctx: fg.Context) -> str:
+        return (await ctx.llm(str(item))).text
 
     graph.edge(draw, work)
     graph.edge(work, log)
@@ -289,13 +289,13 @@ def test_a_resource_is_open_for_as_long_as_the_run(virtually: Virtually) -> None
     shelf = graph.resource("shelf", Shelf)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw) -> int:
+        return ctx.emission
 
     @graph.stage
-    async def work(item: int, at: fg.Context) -> str:
-        assert at[shelf].held == 1
-        at[shelf].taken.append(str(item))
+    async def work(item: int, ctx: fg.Context) -> str:
+        assert ctx[shelf].held == 1
+        ctx[shelf].taken.append(str(item))
         return f"item {item}"
 
     graph.edge(draw, work)
@@ -323,7 +323,7 @@ def test_wrong_resources_are_refused_before_the_run(resources: Mapping[str, obje
     graph.resource("shelf", Shelf)
 
     @graph.source(rounds=1)
-    def draw(at: fg.Draw) -> str:
+    def draw(ctx: fg.Draw) -> str:
         return "x"
 
     graph.edge(draw, log)
@@ -360,9 +360,9 @@ def test_which_view_a_source_draws_from(focus: float, refuses: bool) -> None:
     seen: list[tuple[int, bool]] = []
 
     @graph.source(reads=pool, rounds=6)
-    def emit(at: fg.Draw[Lines]) -> str | None:
-        seen.append((at.open, at.view.narrow))
-        return None if refuses and at.view.narrow else "x"
+    def emit(ctx: fg.Draw[Lines]) -> str | None:
+        seen.append((ctx.open, ctx.view.narrow))
+        return None if refuses and ctx.view.narrow else "x"
 
     @graph.stage
     async def work(value: str) -> str:
@@ -413,15 +413,15 @@ def test_a_source_bounds_its_open_rounds_and_its_focus(window: int | None, most:
     pool = graph.pool("pool", Wide)
 
     @graph.source(rounds=1)
-    def first(at: fg.Draw) -> str:
+    def first(ctx: fg.Draw) -> str:
         return "first"
 
     @graph.source(reads=pool, rounds=12, window=window, focus=window is None)
-    def draw(at: fg.Draw[Wide]) -> str | None:
-        if not at.view.artifacts:
+    def draw(ctx: fg.Draw[Wide]) -> str | None:
+        if not ctx.view.artifacts:
             return None
-        narrowed.append(at.view.line)
-        return f"round {at.emission}"
+        narrowed.append(ctx.view.line)
+        return f"round {ctx.emission}"
 
     @graph.stage
     async def slow(text: str) -> str:
@@ -448,5 +448,5 @@ def test_a_source_bounds_its_open_rounds_and_its_focus(window: int | None, most:
 def test_a_window_is_a_whole_number(window: Any) -> None:
     graph = fg.Graph("bounded")
     pool = graph.pool("pool", Log)
-    graph.edge(graph.source(lambda at: "x", name="draw", rounds=1, window=window), pool)
+    graph.edge(graph.source(lambda ctx: "x", name="draw", rounds=1, window=window), pool)
     assert "not-positive" in {problem.code for problem in graph.check()}

@@ -28,10 +28,10 @@ class Job:
         return [(i, seconds, score) for i, (seconds, score) in enumerate(self.members)]
 
 
-async def work(item: tuple[int, float, float], at: fg.Context) -> Attempt:
+async def work(item: tuple[int, float, float], ctx: fg.Context) -> Attempt:
     """A member: a model call that takes its seconds."""
     index, seconds, score = item
-    await at.llm(f"{seconds}")
+    await ctx.llm(f"{seconds}")
     return Attempt(index, score, "-")
 
 
@@ -53,11 +53,11 @@ def evolve(
     pool = graph.pool("pool", factory)
 
     @graph.source(reads=pool, rounds=len(jobs))
-    def emit(at: fg.Draw[Archive]) -> Job:
-        at.uses(*list(at.view.artifacts)[-1:])
-        return jobs[at.emission]
+    def emit(ctx: fg.Draw[Archive]) -> Job:
+        ctx.parents(*list(ctx.view.artifacts)[-1:])
+        return jobs[ctx.emission]
 
-    stage = graph.stage(work, name="work", llm="model", workers=100)
+    stage = graph.stage(work, name="work", model="model", workers=100)
     graph.edge(emit, stage, scatter=Job.work, order=policies.pop("order", None))
     graph.edge(stage, pool, gather=True, **policies)
     model = LatencyModel(limit, float)
@@ -197,20 +197,20 @@ def test_a_group_fails_above_its_share(virtually: Virtually) -> None:
     then failed.
     """
 
-    async def brittle(item: tuple[int, float, float], at: fg.Context) -> Attempt:
+    async def brittle(item: tuple[int, float, float], ctx: fg.Context) -> Attempt:
         if item[0] == 2:
             raise ValueError("cannot")
-        return await work(item, at)
+        return await work(item, ctx)
 
     for share, admitted, status in ((0.5, 1, "completed"), (0.2, 0, "failed")):
         graph = fg.Graph("brittle")
         pool = graph.pool("pool", Archive)
 
         @graph.source(reads=pool, rounds=1)
-        def emit(at: fg.Draw[Archive]) -> Job:
+        def emit(ctx: fg.Draw[Archive]) -> Job:
             return QUICK_AND_SLOW
 
-        stage = graph.stage(brittle, name="work", llm="model")
+        stage = graph.stage(brittle, name="work", model="model")
         graph.edge(emit, stage, scatter=Job.work)
         graph.edge(stage, pool, gather=True, on_failure=fg.fail_above(share))
 
@@ -225,8 +225,8 @@ def test_a_group_fails_above_its_share(virtually: Virtually) -> None:
 def test_failures_after_the_release_are_for_the_amendment_to_tell(virtually: Virtually) -> None:
     """Failures after the release are for the pool to judge: they are in the amendment."""
 
-    async def fails_late(item: tuple[int, float, float], at: fg.Context) -> Attempt:
-        attempt = await work(item, at)
+    async def fails_late(item: tuple[int, float, float], ctx: fg.Context) -> Attempt:
+        attempt = await work(item, ctx)
         if item[1] > 10:
             raise ValueError("too late")
         return attempt
@@ -235,10 +235,10 @@ def test_failures_after_the_release_are_for_the_amendment_to_tell(virtually: Vir
     pool = graph.pool("pool", Archive)
 
     @graph.source(reads=pool, rounds=1)
-    def emit(at: fg.Draw[Archive]) -> Job:
+    def emit(ctx: fg.Draw[Archive]) -> Job:
         return QUICK_AND_SLOW
 
-    stage = graph.stage(fails_late, name="work", llm="model")
+    stage = graph.stage(fails_late, name="work", model="model")
     graph.edge(emit, stage, scatter=Job.work)
     graph.edge(stage, pool, gather=True, release=fg.fraction(0.5), late="amend", on_failure=fg.fail_above(0.2))
 
@@ -257,14 +257,14 @@ def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole(virtual
     pool = graph.pool("pool", Archive)
 
     @graph.source(reads=pool, rounds=2)
-    def first(at: fg.Draw[Archive]) -> Job:
-        return Job(((1.0 + at.emission, 1.0),))
+    def first(ctx: fg.Draw[Archive]) -> Job:
+        return Job(((1.0 + ctx.emission, 1.0),))
 
     @graph.source(reads=pool, rounds=9)
-    def cross(at: fg.Draw[Archive]) -> Job | None:
-        return Job(((3.0, 1.0),)) if len(at.view.artifacts) > 1 else None
+    def cross(ctx: fg.Draw[Archive]) -> Job | None:
+        return Job(((3.0, 1.0),)) if len(ctx.view.artifacts) > 1 else None
 
-    stage = graph.stage(work, name="work", llm="model")
+    stage = graph.stage(work, name="work", model="model")
     graph.edge(first, stage, scatter=Job.work)
     graph.edge(cross, stage, scatter=Job.work)
     graph.edge(stage, pool, gather=True)
@@ -315,18 +315,18 @@ def noted(
     pool = graph.pool("pool", Notes)
 
     @graph.source(reads=pool, rounds=len(times))
-    def emit(at: fg.Draw[Notes]) -> Note:
-        return Note(times[at.emission], len(at.view.held))
+    def emit(ctx: fg.Draw[Notes]) -> Note:
+        return Note(times[ctx.emission], len(ctx.view.held))
 
     @graph.stage(workers=9)
     async def write(note: Note) -> Note:
         await anyio.sleep(note.seconds)
         return note
 
-    async def reread(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
+    async def reread(stale: fg.Stale[Note], ctx: fg.Context[Notes]) -> fg.Verdict[Note]:
         await anyio.sleep(5)
         assert [c.version for c in stale.changes] == list(range(stale.value.seen + 1, stale.value.seen + stale.lag + 1))
-        return fg.Verdict.patch(Note(stale.value.seconds, len(at.view.held)))
+        return fg.Verdict.patch(Note(stale.value.seconds, len(ctx.view.held)))
 
     graph.edge(emit, write)
     if rule == "repair":
@@ -369,7 +369,7 @@ def test_repair_only_what_is_touched(virtually: Virtually) -> None:
             raise LookupError("no such note")
         return note.seconds == 3
 
-    def mend(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
+    def mend(stale: fg.Stale[Note], ctx: fg.Context[Notes]) -> fg.Verdict[Note]:
         return fg.Verdict.discard()
 
     result = noted(virtually, "repair", [1, 2, 3, 4], when=touched, mend=mend)
@@ -388,18 +388,18 @@ def test_a_condition_is_asked_of_the_whole_and_not_of_its_members(virtually: Vir
     asked = []
 
     @graph.source(reads=pool, rounds=3)
-    def emit(at: fg.Draw[Archive]) -> Job:
+    def emit(ctx: fg.Draw[Archive]) -> Job:
         return Job(((1.0, 1.0), (1.0, 1.0)))
 
     @graph.stage(reads=pool)
-    def mend(stale: fg.Stale[Job], at: fg.Context[Archive]) -> fg.Verdict[Job]:
+    def mend(stale: fg.Stale[Job], ctx: fg.Context[Archive]) -> fg.Verdict[Job]:
         return fg.Verdict.accept()
 
     def touched(job: Job, view: Archive) -> bool:
         asked.append(len(job.work()))
         return True
 
-    stage = graph.stage(work, name="work", llm="model", workers=1)
+    stage = graph.stage(work, name="work", model="model", workers=1)
     graph.edge(emit, stage, scatter=Job.work, stale=fg.repair(mend, above=0, when=touched))
     graph.edge(stage, pool, gather=True)
 

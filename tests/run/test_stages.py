@@ -137,12 +137,12 @@ def test_how_long_a_job_took(virtually: Virtually) -> None:
     log = graph.pool("log", Log)
 
     @graph.source(rounds=3)
-    def draw(at: fg.Draw) -> str:
-        return f"{at.emission}"
+    def draw(ctx: fg.Draw) -> str:
+        return f"{ctx.emission}"
 
-    @graph.stage(llm="model", workers=1)
-    async def ask(text: str, at: fg.Context) -> str:
-        return (await at.llm(text)).text
+    @graph.stage(model="model", workers=1)
+    async def ask(text: str, ctx: fg.Context) -> str:
+        return (await ctx.llm(text)).text
 
     graph.edge(draw, ask)
     graph.edge(ask, log)

@@ -17,32 +17,32 @@ def drawn(seconds: list[int], window: int) -> dict[tuple[str, str], list[float]]
     graph = fg.Graph("streams")
     pool = graph.pool("pool", Log)
 
-    async def take(name: str, text: str, at: fg.Context) -> None:
-        await at.llm(f"{name} {text}")
-        found.setdefault((name, text), []).append(at.random.random())
+    async def take(name: str, text: str, ctx: fg.Context) -> None:
+        await ctx.llm(f"{name} {text}")
+        found.setdefault((name, text), []).append(ctx.random.random())
 
     @graph.source(rounds=3)
-    def emit(at: fg.Draw) -> str:
-        return f"{at.emission}"
+    def emit(ctx: fg.Draw) -> str:
+        return f"{ctx.emission}"
 
-    @graph.stage(llm="model", fanout=2)
-    async def fork(text: str, at: fg.Context) -> fg.Several[str]:
-        await take("fork", text, at)
+    @graph.stage(model="model", fanout=2)
+    async def fork(text: str, ctx: fg.Context) -> fg.Several[str]:
+        await take("fork", text, ctx)
         return fg.Several([f"{text}a", f"{text}b"])
 
-    @graph.stage(llm="model")
-    async def again(text: str, at: fg.Context) -> str:
-        await take("again", text, at)
+    @graph.stage(model="model")
+    async def again(text: str, ctx: fg.Context) -> str:
+        await take("again", text, ctx)
         return text
 
-    @graph.stage(llm="model")
-    async def member(text: str, at: fg.Context) -> str:
-        await take("member", text, at)
+    @graph.stage(model="model")
+    async def member(text: str, ctx: fg.Context) -> str:
+        await take("member", text, ctx)
         return text
 
-    @graph.stage(llm="model")
-    async def together(texts: fg.Group[str, str], at: fg.Context) -> str:
-        await take("together", texts.origin, at)
+    @graph.stage(model="model")
+    async def together(texts: fg.Group[str, str], ctx: fg.Context) -> str:
+        await take("together", texts.origin, ctx)
         return texts.origin
 
     def halves(text: str) -> list[str]:

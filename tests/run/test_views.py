@@ -24,19 +24,19 @@ def two_pools() -> fg.Graph:
     unread = graph.pool("unread", Log)
 
     @graph.source(reads=main, rounds=ROUNDS)
-    def pick(at: fg.Draw[Log]) -> int:
-        return at.emission
+    def pick(ctx: fg.Draw[Log]) -> int:
+        return ctx.emission
 
     @graph.stage(reads=notes, workers=4)
-    async def first(number: int, at: fg.Context[Log]) -> tuple[int, int]:
-        await anyio.sleep(at.random.uniform(1, 9))
-        return number, len(at.view.artifacts)
+    async def first(number: int, ctx: fg.Context[Log]) -> tuple[int, int]:
+        await anyio.sleep(ctx.random.uniform(1, 9))
+        return number, len(ctx.view.artifacts)
 
     @graph.stage(reads=notes, workers=4)
-    async def second(seen: tuple[int, int], at: fg.Context[Log]) -> str:
-        await anyio.sleep(at.random.uniform(1, 9))
+    async def second(seen: tuple[int, int], ctx: fg.Context[Log]) -> str:
+        await anyio.sleep(ctx.random.uniform(1, 9))
         # A round reads the same version again, though others have written since.
-        assert len(at.view.artifacts) == seen[1]
+        assert len(ctx.view.artifacts) == seen[1]
         return f"{seen[0]}"
 
     graph.edge(pick, first)

@@ -107,7 +107,7 @@ def test_the_score_of_the_world_is_followed() -> None:
 def test_other_graphs_of_prompts(graph: str) -> None:
     """Graphs of prompts run on the world, or on stand-ins, and admit artifacts."""
     spec = load_graph(graph).spec
-    profiles = {s.llm: PROFILES["vllm"] for s in spec.stages if s.llm}
+    profiles = {s.model: PROFILES["vllm"] for s in spec.stages if s.model}
     found = foreseen(graph=graph, profiles=profiles, minutes=2)
     assert found.calls > 50
     assert found.accepted > 3

@@ -36,17 +36,17 @@ def batches() -> fg.Graph:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool, rounds=1)
-    def emit(at: fg.Draw[Ledgered]) -> Batch:
+    def emit(ctx: fg.Draw[Ledgered]) -> Batch:
         return Batch()
 
-    @graph.stage(llm="model", workers=MEMBERS)
-    async def work(member: int, at: fg.Context) -> int:
-        await at.llm(f"member {member}", **({"max_tokens": 1} if member < QUICK else {}))
+    @graph.stage(model="model", workers=MEMBERS)
+    async def work(member: int, ctx: fg.Context) -> int:
+        await ctx.llm(f"member {member}", **({"max_tokens": 1} if member < QUICK else {}))
         return member
 
-    @graph.stage(llm="model")
-    async def judge(half: fg.Group[Batch, int], at: fg.Context) -> Token:
-        await at.llm(f"what of these {len(half.members)}?")
+    @graph.stage(model="model")
+    async def judge(half: fg.Group[Batch, int], ctx: fg.Context) -> Token:
+        await ctx.llm(f"what of these {len(half.members)}?")
         return Token(0, 0)
 
     graph.edge(emit, work, scatter=Batch.members)

@@ -204,7 +204,7 @@ def test_a_stage_runs_elsewhere(runs: Any) -> None:
     pool = graph.pool("pool", Archive)
 
     @graph.source(rounds=1)
-    def seed(at: fg.Draw) -> Candidate:
+    def seed(ctx: fg.Draw) -> Candidate:
         return Candidate({"text": "t"}, 2)
 
     if runs == "process":
@@ -215,10 +215,10 @@ def test_a_stage_runs_elsewhere(runs: Any) -> None:
 
     else:
 
-        @graph.stage(runs="thread", llm="task")
-        def tried(work: Work, at: fg.Context) -> Attempt:
+        @graph.stage(runs="thread", model="task")
+        def tried(work: Work, ctx: fg.Context) -> Attempt:
             seen.append(threading.get_ident())
-            llm: Any = at.llm
+            llm: Any = ctx.llm
             return Attempt(work.index, float(llm("say yes").text == "yes"), "")
 
     graph.edge(seed, tried, scatter=Candidate.work)

@@ -42,19 +42,19 @@ pool = graph.pool("pool", AboveMean)
 
 
 @graph.source(reads=pool)
-def pick(at: fg.Draw[AboveMean]) -> Candidate:
-    best = at.view.best()
-    at.uses(*([best] if best else []))
-    return best.value if best else Candidate(dict(at.task.seed), len(at.task.val))
+def pick(ctx: fg.Draw[AboveMean]) -> Candidate:
+    best = ctx.view.best()
+    ctx.parents(*([best] if best else []))
+    return best.value if best else Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
 
-@graph.stage(llm="reflection", spends="proposals")
-async def rewrite(candidate: Candidate, at: fg.Context) -> Candidate:
+@graph.stage(model="reflection", counts="proposals")
+async def rewrite(candidate: Candidate, ctx: fg.Context) -> Candidate:
     (name, text), *_ = candidate.text.items()
-    return Candidate({name: (await at.llm(f"Reword this instruction:\n\n{text}")).text}, candidate.size)
+    return Candidate({name: (await ctx.llm(f"Reword this instruction:\n\n{text}")).text}, candidate.size)
 
 
-validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+validate = graph.stage(attempt, name="validate", model="task", counts="evaluations")
 
 graph.edge(pick, rewrite)
 graph.edge(rewrite, validate, scatter=Candidate.work)

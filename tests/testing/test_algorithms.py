@@ -17,8 +17,8 @@ def broken_graph(raising: str) -> fg.Graph:
     pool = graph.pool("pool", Log)
 
     @graph.source(reads=pool, rounds=30)
-    def draw(at: fg.Draw[Log]) -> int:
-        return at.emission
+    def draw(ctx: fg.Draw[Log]) -> int:
+        return ctx.emission
 
     @graph.stage
     def name(number: int) -> str:
@@ -69,16 +69,16 @@ def wrong_graph(wrong: str) -> fg.Graph:
     pool = graph.pool("pool", Drawing if wrong == "pool" else Log)
 
     @graph.source(reads=pool, rounds=60)
-    def draw(at: fg.Draw[Log]) -> int:
+    def draw(ctx: fg.Draw[Log]) -> int:
         if wrong == "source":
-            at.view.artifacts.clear()  # type: ignore[attr-defined]  # the mistake under test
-        return at.emission
+            ctx.view.artifacts.clear()  # type: ignore[attr-defined]  # the mistake under test
+        return ctx.emission
 
-    @graph.stage(llm="task")
-    async def name(number: int, at: fg.Context) -> str:
+    @graph.stage(model="task")
+    async def name(number: int, ctx: fg.Context) -> str:
         seen.append(number)
         more = f" {len(seen)}" if wrong == "stage" else ""
-        return (await at.llm(f"{number}{more}")).text
+        return (await ctx.llm(f"{number}{more}")).text
 
     graph.edge(draw, name)
     graph.edge(name, pool)
@@ -116,7 +116,7 @@ def test_a_pools_violation_names_the_pool() -> None:
     pool = graph.pool("mine", Bare)
 
     @graph.source(rounds=2)
-    def draw(at: fg.Draw) -> str:
+    def draw(ctx: fg.Draw) -> str:
         return "text"
 
     graph.edge(draw, pool)

@@ -48,18 +48,18 @@ archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
 
 @graph.source(reads=frontier, cursor=0)
-def draw(at: fg.Draw[ParetoFrontier, int]) -> Seed | None:
-    assert_type(at.random.choice(at[words]), str)  # a call whose argument may be of a wider type
-    return Seed(at[size])
+def draw(ctx: fg.Draw[ParetoFrontier, int]) -> Seed | None:
+    assert_type(ctx.random.choice(ctx[words]), str)  # a call whose argument may be of a wider type
+    return Seed(ctx[size])
 
 
 @graph.source
-def once(at: fg.Draw) -> Special | None:
+def once(ctx: fg.Draw) -> Special | None:
     return None
 
 
 @graph.source(rounds=1)
-def first(at: fg.Draw) -> Candidate:
+def first(ctx: fg.Draw) -> Candidate:
     return Candidate({}, 0)
 
 
@@ -73,7 +73,7 @@ def plain(seed: Seed) -> Value:
 
 
 @graph.stage
-def with_context(seed: Seed, at: fg.Context) -> Value | None:
+def with_context(seed: Seed, ctx: fg.Context) -> Value | None:
     return None
 
 
@@ -82,8 +82,8 @@ async def asynchronous(seed: Seed) -> Value | None:
     return None
 
 
-@graph.stage(llm="task", reads=frontier, spends=("proposals", "evaluations"))
-async def reading(seed: Seed, at: fg.Context[ParetoFrontier]) -> Value:
+@graph.stage(model="task", reads=frontier, counts=("proposals", "evaluations"))
+async def reading(seed: Seed, ctx: fg.Context[ParetoFrontier]) -> Value:
     return Value(0.0)
 
 
@@ -92,13 +92,13 @@ def several(seed: Seed) -> fg.Several[Part]:
     return fg.Several([])
 
 
-@graph.stage(llm="task", fanout=3)
-async def several_async(seed: Seed, at: fg.Context) -> fg.Several[Part] | None:
+@graph.stage(model="task", fanout=3)
+async def several_async(seed: Seed, ctx: fg.Context) -> fg.Several[Part] | None:
     return None
 
 
 @graph.stage
-def several_with_context(seed: Seed, at: fg.Context) -> fg.Several[Part] | None:
+def several_with_context(seed: Seed, ctx: fg.Context) -> fg.Several[Part] | None:
     return None
 
 
@@ -121,18 +121,18 @@ def score(part: Part) -> Value:
     return Value(0.0)
 
 
-async def score_async(part: Part, at: fg.Context) -> Value | None:
+async def score_async(part: Part, ctx: fg.Context) -> Value | None:
     return None
 
 
 scored = graph.stage(score)
 again = graph.stage(score, name="again", workers=3)
-by_model = graph.stage(score_async, name="by_model", llm="task", reads=frontier, spends="evaluations")
+by_model = graph.stage(score_async, name="by_model", model="task", reads=frontier, counts="evaluations")
 assert_type(scored, Stage[Part, Value])
 assert_type(by_model, Stage[Part, Value])
 
 
-options: dict[str, Any] = {"llm": "task", "workers": 2}
+options: dict[str, Any] = {"model": "task", "workers": 2}
 with_options = graph.stage(score_async, name="with_options", **options)
 graph.edge(several, with_options)
 
@@ -148,11 +148,11 @@ def either(item: Value | Part) -> Value:
 
 
 @graph.stage(reads=frontier)
-def patch(stale: fg.Stale[Seed], at: fg.Context[ParetoFrontier]) -> fg.Verdict[Seed]:
+def patch(stale: fg.Stale[Seed], ctx: fg.Context[ParetoFrontier]) -> fg.Verdict[Seed]:
     return fg.Verdict.patch(stale.value)
 
 
-validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+validate = graph.stage(attempt, name="validate", model="task", counts="evaluations")
 
 graph.edge(draw, plain)
 graph.edge(once, plain)  # a subclass

@@ -326,7 +326,7 @@ def _repair(edge: EdgeSpec, node: StageSpec, ports: Ports, waits: Any, note: Not
             "repair-signature",
             f"repair stage {node.name!r} is {show(ports.takes[node.name])} -> {gives}",
             wanted,
-            f"a stage (stale: fg.Stale[{show(waits)}], at: fg.Context) -> fg.Verdict[{show(waits)}]",
+            f"a stage (stale: fg.Stale[{show(waits)}], ctx: fg.Context) -> fg.Verdict[{show(waits)}]",
         )
     elif not assignable(waits, stale) or not assignable(verdict, waits):
         note(

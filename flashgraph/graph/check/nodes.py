@@ -149,9 +149,9 @@ def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> No
         if declared not in (Any, type(None)):
             note(
                 "view-without-reads",
-                f"fg.{kind}[{show(declared)}] on a {node.kind} that reads no pool: at.view would be None",
+                f"fg.{kind}[{show(declared)}] on a {node.kind} that reads no pool: ctx.view would be None",
                 "reads=POOL on the same node",
-                f"reads=POOL, or at: fg.{kind}",
+                f"reads=POOL, or ctx: fg.{kind}",
             )
         return
     view = ports.views.get(node.reads)
@@ -160,7 +160,7 @@ def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> No
             "wrong-view",
             f"fg.{kind}[{show(declared)}]; pool {node.reads!r} is a {show(view)}",
             "the class of the pool that it reads",
-            f"at: fg.{kind}[{show(view)}]",
+            f"ctx: fg.{kind}[{show(view)}]",
         )
 
 
@@ -187,7 +187,7 @@ def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
             "source-takes-draw",
             f"({', '.join([*shown, *([found.extra] if found.extra else [])])})",
             "one parameter, a fg.Draw",
-            f"def {source.name}(at: fg.Draw{f'[{show(pool)}]' if pool else ''}) -> ...",
+            f"def {source.name}(ctx: fg.Draw{f'[{show(pool)}]' if pool else ''}) -> ...",
         )
         return
     if found.several:
@@ -232,7 +232,7 @@ def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
                 "wrong-cursor",
                 f"cursor={value!r}; its Draw declares no cursor",
                 "the cursor's type as the second argument of fg.Draw",
-                f"at: fg.Draw[{show(arguments[0])}, {type(value).__name__}]",
+                f"ctx: fg.Draw[{show(arguments[0])}, {type(value).__name__}]",
             )
     elif not assignable(type(value), declared):
         note(
@@ -276,12 +276,12 @@ def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
         return
     if stage.runs != "loop" and not _elsewhere(stage, found, note):
         return
-    if stage.llm is not None and stage.runs == "loop" and not inspect.iscoroutinefunction(stage.body):
+    if stage.model is not None and stage.runs == "loop" and not inspect.iscoroutinefunction(stage.body):
         note(
-            "llm-needs-async",
-            f"llm={stage.llm!r} on a plain function",
+            "model-needs-async",
+            f"model={stage.model!r} on a plain function",
             "an async function: a model call is awaited",
-            f"async def {stage.body.__name__}(...), or runs='thread', or leave llm out",
+            f"async def {stage.body.__name__}(...), or runs='thread', or leave model out",
         )
     elif len(found.parameters) == 1:
         _without_context(stage, note)
@@ -305,7 +305,7 @@ def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
 
 
 def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
-    shape = f"def {stage.body.__name__}(item: TYPE, at: fg.Context) -> ..."
+    shape = f"def {stage.body.__name__}(item: TYPE, ctx: fg.Context) -> ..."
     if found.parameters and is_a(found.parameters[0], Draw):
         note(
             "stage-takes-draw",
@@ -326,14 +326,14 @@ def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
             "stage-arity",
             f"{len(names)} parameters ({', '.join(names)})" if names else "no parameter",
             "its item, and optionally a fg.Context; nothing else can be filled in",
-            f"{shape}; constants are graph.param(...), read as at[param]" if len(names) > 1 else shape,
+            f"{shape}; constants are graph.param(...), read as ctx[param]" if len(names) > 1 else shape,
         )
     elif len(found.parameters) == 2 and not is_a(found.parameters[1], Context):
         note(
             "second-is-context",
             f"its second parameter {found.names[1]!r} is a {show(found.parameters[1])}",
             "a fg.Context",
-            "at: fg.Context; put other inputs in the item or in a graph.param",
+            "ctx: fg.Context; put other inputs in the item or in a graph.param",
         )
     else:
         return True
@@ -341,12 +341,12 @@ def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
 
 
 def _without_context(stage: StageSpec, note: Note) -> None:
-    asks = [f"{o}={v!r}" for o, v in (("llm", stage.llm), ("reads", stage.reads)) if v is not None]
+    asks = [f"{o}={v!r}" for o, v in (("model", stage.model), ("reads", stage.reads)) if v is not None]
     if asks:
-        uses = " and ".join(u for u, v in (("at.llm", stage.llm), ("at.view", stage.reads)) if v is not None)
+        uses = " and ".join(u for u, v in (("ctx.llm", stage.model), ("ctx.view", stage.reads)) if v is not None)
         note(
             "needs-context",
             f"{' and '.join(asks)} on a stage that takes only its item",
-            f"a second parameter at: fg.Context, which has {uses}",
-            f"def {stage.body.__name__}(item: TYPE, at: fg.Context) -> ..., or leave it out",
+            f"a second parameter ctx: fg.Context, which has {uses}",
+            f"def {stage.body.__name__}(item: TYPE, ctx: fg.Context) -> ..., or leave it out",
         )

@@ -106,27 +106,27 @@ def _node(node: NodeSpec, notes: Notes) -> NodeSpec:
 
 
 def _stage(stage: StageSpec, note: Note) -> StageSpec:
-    llm: Any = stage.llm
-    if llm is not None and (not isinstance(llm, str) or not llm):
+    model: Any = stage.model
+    if model is not None and (not isinstance(model, str) or not model):
         note(
-            "bad-llm",
-            f"llm={function_name(llm) if callable(llm) else repr(llm)}",
+            "bad-model",
+            f"model={function_name(model) if callable(model) else repr(model)}",
             "the name of a role; the run says which model plays it",
-            "llm='task', and models={'task': ...} of the run",
+            "model='task', and models={'task': ...} of the run",
         )
-        llm = None
-    for budget in stage.spends:
+        model = None
+    for budget in stage.counts:
         if budget not in SPENDABLE:
             note(
                 "unknown-budget",
-                f"spends={budget!r}",
+                f"counts={budget!r}",
                 "one of " + ", ".join(SPENDABLE) + " (calls, tokens and money are counted by themselves)",
                 did_you_mean(_word(budget), SPENDABLE),
             )
     return attrs.evolve(
         stage,
-        llm=llm,
-        spends=tuple(b for b in stage.spends if b in SPENDABLE),
+        model=model,
+        counts=tuple(b for b in stage.counts if b in SPENDABLE),
         workers=_whole(note, "workers", stage.workers),
         fanout=_whole(note, "fanout", stage.fanout),
         runs=_one_of(note, "bad-runs", "runs", stage.runs, PLACES) or "loop",

@@ -8,7 +8,7 @@ pool = graph.pool("pool", Archive)
 
 
 @graph.source(reads=pool)
-def draw(at: fg.Draw[Archive]) -> list[str]:
+def draw(ctx: fg.Draw[Archive]) -> list[str]:
     return ["x"]
 
 

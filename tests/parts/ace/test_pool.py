@@ -245,7 +245,7 @@ def test_it_is_a_pool_of_a_graph() -> None:
     pool = graph.pool("playbook", Playbook)
 
     @graph.source(rounds=1)
-    def start(at: fg.Draw) -> PlaybookStart:
+    def start(ctx: fg.Draw) -> PlaybookStart:
         return PlaybookStart("")
 
     @graph.stage

@@ -176,16 +176,16 @@ def asks_at_once(requests: int, limit: int, rounds: int, disk: float, seed: int)
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
-    @graph.stage(llm="model", workers=3)
-    async def several(number: int, at: fg.Context) -> int:
+    @graph.stage(model="model", workers=3)
+    async def several(number: int, ctx: fg.Context) -> int:
         heard: dict[int, str] = {}
 
         async def ask(one: int) -> None:
             await anyio.sleep(random.Random(f"{seed}/before/{number}/{one}").randrange(0, 48) / 16)
-            heard[one] = (await at.llm(f"{number} {one}")).text
+            heard[one] = (await ctx.llm(f"{number} {one}")).text
 
         async with anyio.create_task_group() as tasks:
             for one in range(requests):

@@ -40,8 +40,8 @@ def falls_silent(
     graph = fg.Graph("silent")
     pool = graph.pool("pool", Kept)
 
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     names = ["source", "other"] if other == "like it" else ["source"]
     bounded = {"few": 3} if other == "with rounds" else {}
@@ -102,8 +102,8 @@ def says_what_broke(breaks: int | None, how: How, rounds: int, alone: bool, sche
     pool = graph.pool("pool", lambda: Kept(breaks, how))
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     def at_once(number: int) -> int:
         return number
@@ -140,11 +140,11 @@ def says_which_source(breaks: int, rounds: int, window: int, how: Literal["raise
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        if at.emission == breaks and how == "raises":
-            raise ZeroDivisionError(f"at {at.emission}")
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        if ctx.emission == breaks and how == "raises":
+            raise ZeroDivisionError(f"at {ctx.emission}")
         wrong: Any = "text"
-        return wrong if at.emission == breaks else at.emission
+        return wrong if ctx.emission == breaks else ctx.emission
 
     @graph.stage(name="slowly")
     async def slowly(number: int) -> int:
@@ -177,8 +177,8 @@ def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds:
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     def asked(number: int) -> bool:
         if number not in sound:
@@ -229,8 +229,8 @@ def lets_others_on(rounds: int) -> None:
     done = turns = most = 0
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     @graph.stage(name="plain", workers=1)
     def plain(number: int) -> int:

@@ -100,8 +100,8 @@ def fails_alone(kind: Kind, bad: Sequence[int], rounds: int, schedule: fg.Schedu
     reads: dict[str, Any] = {} if kind == "uses of no pool" else {"reads": pool}
 
     @graph.source(name="source", rounds=rounds, **reads)
-    def source(at: fg.Draw[Any]) -> int:
-        return at.emission
+    def source(ctx: fg.Draw[Any]) -> int:
+        return ctx.emission
 
     @graph.stage(name="first", fanout=1)
     def first(number: int) -> fg.Several[int]:
@@ -122,9 +122,9 @@ def fails_alone(kind: Kind, bad: Sequence[int], rounds: int, schedule: fg.Schedu
         return group.origin
 
     @graph.stage(name="names", **reads)
-    def names(number: int, at: fg.Context[Any]) -> int:
+    def names(number: int, ctx: fg.Context[Any]) -> int:
         if at_fault("uses unknown", number) or at_fault("uses of no pool", number):
-            at.uses(99)
+            ctx.parents(99)
         return number
 
     stale = Owns(raises=kind == "stale") if kind in ("stale", "no decision") else None
@@ -167,9 +167,9 @@ def ends_without_a_pool(emits: int, rounds: int | None, window: int) -> None:
     asked: list[int] = []
 
     @graph.source(name="source", rounds=rounds)
-    def source(at: fg.Draw[None]) -> int | None:
-        asked.append(at.emission)
-        return at.emission if at.emission < emits else None
+    def source(ctx: fg.Draw[None]) -> int | None:
+        asked.append(ctx.emission)
+        return ctx.emission if ctx.emission < emits else None
 
     @graph.stage(name="stage")
     async def stage(number: int) -> int:

@@ -45,9 +45,9 @@ def compiles(shape: Shape, schedule: Schedule, limit: int, most: int | None) -> 
         found = plan.stages[stage.name]
         bound = most if stage.name == named and most is not None else stage.workers
         if bound is None:
-            bound = limit if stage.llm is not None else 64 if inspect.iscoroutinefunction(stage.body) else 1
+            bound = limit if stage.model is not None else 64 if inspect.iscoroutinefunction(stage.body) else 1
         expect(found.workers == bound, f"I3: {stage.name} may have {found.workers} workers, expected {bound}")
-        expect(found.endpoint == ("by hand" if stage.llm else None), f"I4: {stage.name} calls {found.endpoint}")
+        expect(found.endpoint == ("by hand" if stage.model else None), f"I4: {stage.name} calls {found.endpoint}")
         expect(found.spec is stage, f"I11: {stage.name} is compiled to another stage: {found.spec}")
     kept = Capacity.of(plan)
     again = kept.put_in(plan_by_hand(graph, schedule, limit + 1))
@@ -129,7 +129,7 @@ def _expect_places(plan: Plan) -> None:
 def refuses(shape: Shape) -> None:
     """I4: a limit that lets nothing pass is refused when the graph is compiled."""
     graph = check(build(shape, no_pause))
-    roles = {s.llm for s in graph.spec.stages if s.llm is not None}
+    roles = {s.model for s in graph.spec.stages if s.model is not None}
     said = refusal(lambda: compile_plan(graph, fg.lockstep(), {}, dict.fromkeys(roles, "e"), {"e": fixed(0)}))
     expect(said is not None and "model 'e': found limit=0" in said, f"I4: a limit of 0 is refused with: {said}")
 
@@ -141,7 +141,7 @@ def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], dee
     params = {name: graph.param(name, value) for name, value in defaults.items()}
 
     @graph.source(reads=pool, rounds=1)
-    def emit(at: fg.Draw[Ledgered]) -> Token | None:
+    def emit(ctx: fg.Draw[Ledgered]) -> Token | None:
         return None
 
     graph.edge(emit, pool)

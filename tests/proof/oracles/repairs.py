@@ -41,30 +41,30 @@ def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool
     asked: defaultdict[int, list[tuple[Kind, int, tuple[int, ...]]]] = defaultdict(list)
 
     @graph.source(reads=pool, rounds=ROUNDS)
-    def emit(at: fg.Draw[Kept]) -> Made:
-        return Made(at.emission)
+    def emit(ctx: fg.Draw[Kept]) -> Made:
+        return Made(ctx.emission)
 
     @graph.stage()
     async def slow(made: Made) -> Made:
         await anyio.sleep(1.0 + made.number % 3)
         return made
 
-    def judged(stale: fg.Stale[Made], at: fg.Context[Kept]) -> fg.Verdict[Made]:
+    def judged(stale: fg.Stale[Made], ctx: fg.Context[Kept]) -> fg.Verdict[Made]:
         number = stale.value.number
         kind = verdicts[(number + len(asked[number])) % len(verdicts)]
-        named = tuple(at.view.artifacts)[-1:] if names else ()
-        asked[number].append((kind, at.view.version, named))
+        named = tuple(ctx.view.artifacts)[-1:] if names else ()
+        asked[number].append((kind, ctx.view.version, named))
         expect(len(stale.changes) == stale.lag > above, f"I7: told of {len(stale.changes)} changes at lag {stale.lag}")
         if named:
-            at.uses(*named)
+            ctx.parents(*named)
         if kind == "raise":
             raise ZeroDivisionError("judged")
         if kind == "discard":
             return fg.Verdict.discard(f"number {number}")
         return fg.Verdict.accept() if kind == "accept" else fg.Verdict.patch(Made(number, stale.value.patched + 1))
 
-    async def slowly(stale: fg.Stale[Made], at: fg.Context[Kept]) -> fg.Verdict[Made]:
-        found = judged(stale, at)
+    async def slowly(stale: fg.Stale[Made], ctx: fg.Context[Kept]) -> fg.Verdict[Made]:
+        found = judged(stale, ctx)
         await anyio.sleep(0.5)
         return found
 
@@ -112,8 +112,8 @@ def waits_no_longer(
     width = len(seconds)
 
     @graph.source(name="ticks", reads=pool, rounds=3)
-    def ticks(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def ticks(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     @graph.stage(name="tick")
     async def tick(number: int) -> int:
@@ -121,8 +121,8 @@ def waits_no_longer(
         return -1 - number
 
     @graph.source(name="whole", reads=pool, rounds=3)
-    def whole(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def whole(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     @graph.stage(name="member", workers=3 * width)
     async def member(number: int) -> int:
@@ -130,7 +130,7 @@ def waits_no_longer(
         return number
 
     @graph.stage(name="repair", reads=pool, workers=workers)
-    async def repair(stale: fg.Stale[int], at: fg.Context[Kept]) -> fg.Verdict[int]:
+    async def repair(stale: fg.Stale[int], ctx: fg.Context[Kept]) -> fg.Verdict[int]:
         await anyio.sleep(repairs)
         return fg.Verdict.patch(stale.value)
 

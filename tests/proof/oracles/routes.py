@@ -50,8 +50,8 @@ def takes_its_own(ways: Sequence[Way], rest: bool, lefts: Sequence[bool], severa
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=len(lefts))
-    def emit(at: fg.Draw[Kept]) -> Left | Right:
-        return (Left if lefts[at.emission] else Right)(at.emission)
+    def emit(ctx: fg.Draw[Kept]) -> Left | Right:
+        return (Left if lefts[ctx.emission] else Right)(ctx.emission)
 
     @graph.stage(fanout=several)
     def split(value: Left | Right) -> fg.Several[Left | Right]:

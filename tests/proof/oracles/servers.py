@@ -80,12 +80,12 @@ def follows(
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=requests)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
-    @graph.stage(name="ask", llm="model", workers=requests)
-    async def ask(number: int, at: fg.Context[None]) -> int:
-        await at.llm(f"number {number}")
+    @graph.stage(name="ask", model="model", workers=requests)
+    async def ask(number: int, ctx: fg.Context[None]) -> int:
+        await ctx.llm(f"number {number}")
         return number
 
     graph.edge(emit, ask)

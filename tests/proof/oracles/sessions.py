@@ -80,10 +80,10 @@ def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int
     drawn: list[tuple[str, int, int, list[float]]] = []
 
     def drawing(name: str) -> Callable[[fg.Draw[Kept, int]], float]:
-        def emit(at: fg.Draw[Kept, int]) -> float:
-            numbers = [at.random.random() for _ in range(draws)]
-            drawn.append((name, at.emission, at.cursor, numbers))
-            at.cursor += 1 + at.emission
+        def emit(ctx: fg.Draw[Kept, int]) -> float:
+            numbers = [ctx.random.random() for _ in range(draws)]
+            drawn.append((name, ctx.emission, ctx.cursor, numbers))
+            ctx.cursor += 1 + ctx.emission
             return math.fsum(numbers)
 
         return emit

@@ -30,23 +30,23 @@ def _graph() -> GraphSpec:
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool)
-    def source(at: fg.Draw[Any]) -> Any:
+    def source(ctx: fg.Draw[Any]) -> Any:
         return 1
 
     @graph.stage
     def split(value: Any) -> Any:
         return value
 
-    @graph.stage(llm="model")
-    async def ask(value: Any, at: fg.Context[Any]) -> Any:
+    @graph.stage(model="model")
+    async def ask(value: Any, ctx: fg.Context[Any]) -> Any:
         return value
 
     @graph.stage(reads=pool)
-    def join(group: fg.Group[Any, Any], at: fg.Context[Any]) -> Any:
+    def join(group: fg.Group[Any, Any], ctx: fg.Context[Any]) -> Any:
         return group
 
-    @graph.stage(reads=pool, llm="model")
-    async def patch(stale: fg.Stale[Any], at: fg.Context[Any]) -> fg.Verdict[Any]:
+    @graph.stage(reads=pool, model="model")
+    async def patch(stale: fg.Stale[Any], ctx: fg.Context[Any]) -> fg.Verdict[Any]:
         return fg.Verdict.accept()
 
     graph.edge(source, split)

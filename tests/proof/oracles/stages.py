@@ -57,8 +57,8 @@ def tells_of_groups(tree: Tree | Leaf, rounds: int) -> None:
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     @graph.stage(name="raises")
     async def raises(number: int) -> int:
@@ -94,8 +94,8 @@ def minds_no_stranger(cancelled: Sequence[int], rounds: int, stop: bool) -> None
     pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     @graph.stage(name="awaits")
     async def awaits(number: int) -> int:
@@ -170,20 +170,20 @@ def leaves_no_call_behind(lasts: float, later: Sequence[float], rounds: int) -> 
     outside: list[Any] = []
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
-    async def calls(at: fg.Context[None], seconds: float, name: str) -> None:
+    async def calls(ctx: fg.Context[None], seconds: float, name: str) -> None:
         await anyio.sleep(seconds)
         try:
-            heard.append((seconds, (await at.llm(name)).text))
+            heard.append((seconds, (await ctx.llm(name)).text))
         except FlashgraphError as error:
             heard.append((seconds, str(error)))
 
-    @graph.stage(name="leaves", llm="model", workers=2)
-    async def leaves(number: int, at: fg.Context[None]) -> int:
+    @graph.stage(name="leaves", model="model", workers=2)
+    async def leaves(number: int, ctx: fg.Context[None]) -> int:
         for place, seconds in enumerate(later):
-            outside[0].start_soon(calls, at, seconds, f"{number} {place}")
+            outside[0].start_soon(calls, ctx, seconds, f"{number} {place}")
         await anyio.sleep(lasts)
         return number
 
@@ -223,12 +223,12 @@ def tells_priorities(control: Control, stages: int, prioritises: bool, rounds: i
     model = Answering(1.0, prioritises)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     last: Any = emit
     for place in range(stages):
-        stage: Any = graph.stage(name=f"stage{place}", llm="model")(_asking(f"{place}"))
+        stage: Any = graph.stage(name=f"stage{place}", model="model")(_asking(f"{place}"))
         graph.edge(last, stage)
         last = stage
     graph.edge(last, pool)
@@ -262,12 +262,12 @@ def bounds_workers(wants: Sequence[int], workers: Sequence[int], rounds: int) ->
     model = Answering(1.0)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Kept]) -> int:
-        return at.emission
+    def emit(ctx: fg.Draw[Kept]) -> int:
+        return ctx.emission
 
     last: Any = emit
     for place, most in enumerate(workers):
-        stage: Any = graph.stage(name=f"stage{place}", llm="model", workers=most)(_asking(f"{place}"))
+        stage: Any = graph.stage(name=f"stage{place}", model="model", workers=most)(_asking(f"{place}"))
         graph.edge(last, stage)
         last = stage
     graph.edge(last, pool)
@@ -290,8 +290,8 @@ def bounds_workers(wants: Sequence[int], workers: Sequence[int], rounds: int) ->
 
 
 def _asking(text: str) -> Any:
-    async def asks(number: int, at: fg.Context[None]) -> int:
-        await at.llm(text, temperature=0.5)
+    async def asks(number: int, ctx: fg.Context[None]) -> int:
+        await ctx.llm(text, temperature=0.5)
         return number
 
     return asks
@@ -330,7 +330,7 @@ def refuses_other_classes(declared: int, returned: int, source: bool) -> None:
     def stage(number: int) -> Any:
         return value
 
-    def emit(at: fg.Draw[Kept]) -> Any:
+    def emit(ctx: fg.Draw[Kept]) -> Any:
         return value
 
     graph = fg.Graph("declared")
