@@ -41,7 +41,7 @@ class Marked:
 def graph_of(item: type, pick: Any) -> fg.Graph:
     """Return a graph with a source of such items and a pool."""
     graph = fg.Graph("marks")
-    pick.__annotations__ = {"at": fg.Draw[None], "return": item}
+    pick.__annotations__ = {"ctx": fg.Draw[None], "return": item}
     graph.edge(graph.source(name="pick", rounds=1)(pick), graph.pool("pool", Archive))
     return graph
 
@@ -82,8 +82,8 @@ def test_fields_whose_types_cannot_be_found() -> None:
 def test_functions_without_a_file_are_told_apart_by_name() -> None:
     """Functions made by exec or typed at a prompt have no source, so their names are compared."""
     made: dict[str, Any] = {"Any": Any}
-    exec("def pick(at) -> Any: return 1\ndef other(at) -> Any: return 2", made)
-    exec("def changed(at) -> Any: return 3\nchanged.__qualname__ = 'pick'", made)
+    exec("def pick(ctx) -> Any: return 1\ndef other(ctx) -> Any: return 2", made)
+    exec("def changed(ctx) -> Any: return 3\nchanged.__qualname__ = 'pick'", made)
     found = {name: prints(graph_of(Marked, made[name]))[1]["pick"] for name in ("pick", "other", "changed")}
     assert found["pick"] == found["changed"] != found["other"]
 
