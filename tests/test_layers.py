@@ -29,6 +29,7 @@ LAYERS = [
     ["gepa"],
     ["dspy"],
     ["observe"],
+    ["view"],
     ["cli"],
     ["testing"],
 ]

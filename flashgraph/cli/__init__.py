@@ -21,11 +21,11 @@ from flashgraph.text.terminal import guarded, say, say_error
 __all__ = ["main"]
 
 COMMANDS = (
-    "run", "resume", "check", "draw", "explain", "algorithms", "runs", "show", "best", "export", "diff", "prune",
-    "simulate", "tune", "sim-server",
+    "run", "resume", "check", "draw", "explain", "algorithms", "runs", "view", "show", "best", "export", "diff",
+    "prune", "simulate", "tune", "sim-server",
 )  # fmt: skip
 
-KEPT = ("run", "resume", "draw", "export", "prune", "sim-server")
+KEPT = ("run", "resume", "view", "draw", "export", "prune", "sim-server")
 """Commands whose outcome is in files or on the network: output that stdout loses does not change their exit code."""
 
 EXIT_CODES = f"""\b

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
@@ -37,17 +37,22 @@ class HttpRequest:
     path: str
     body: bytes = b""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    query: str = ""
 
 
 @attrs.frozen
 class Response:
-    """``sent`` says how much is sent: all, the head and half of the body, or nothing but a reset."""
+    """``sent`` says how much is sent: all, the head and half of the body, or nothing but a reset.
+
+    With ``stream``, the body is what it yields, piece by piece, until the client hangs up.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     type: str = "application/json"
     sent: Literal["all", "half", "nothing"] = "all"
+    stream: AsyncIterator[bytes] | None = None
 
 
 Handler = Callable[[HttpRequest], Awaitable[Response]]
@@ -108,9 +113,9 @@ class _Connection:
                 if len(body) > LARGEST_BODY:
                     raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                path = head.target.partition(b"?")[0].decode("latin-1")
+                path, _, query = head.target.decode("latin-1").partition("?")
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-                return HttpRequest(head.method.decode(), path, bytes(body), headers)
+                return HttpRequest(head.method.decode(), path, bytes(body), headers, query)
             else:
                 return None
 
@@ -141,6 +146,8 @@ class _Connection:
             raw = self._stream.extra(anyio.abc.SocketAttribute.raw_socket)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)
             return False
+        if response.stream is not None:
+            return await self._stream_out(response, response.stream)
         headers = {"content-type": response.type, "content-length": str(len(response.body)), **response.headers}
         head = self._http.send(h11.Response(status_code=response.status, headers=list(headers.items())))
         assert head is not None
@@ -151,6 +158,18 @@ class _Connection:
         end = self._http.send(h11.EndOfMessage())
         await self._stream.send(head + (body or b"") + (end or b""))
         return self._http.our_state is h11.DONE
+
+    async def _stream_out(self, response: Response, stream: AsyncIterator[bytes]) -> bool:
+        """Send the pieces of a body until they or the client end; the connection is not used again."""
+        headers = {"content-type": response.type, "connection": "close", **response.headers}
+        await self._send(h11.Response(status_code=response.status, headers=list(headers.items())))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cancel_when_closed, tasks.cancel_scope)
+            async for piece in stream:
+                await self._send(h11.Data(data=piece))
+            await self._send(h11.EndOfMessage())
+            tasks.cancel_scope.cancel()
+        return False
 
     async def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)

@@ -25,7 +25,7 @@ from flashgraph.run.journal.columns import (
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.standings import evidence_of
-from flashgraph.run.journal.stored import StoredArtifact
+from flashgraph.run.journal.stored import StoredArtifact, StoredChange
 
 __all__ = ["ArtifactRecord", "Artifacts", "Key"]
 
@@ -65,6 +65,21 @@ class Artifacts:
             for key, changes in groupby(rows, key=lambda row: row[1:3])
         ]
         return tuple(sorted(found, key=lambda a: (a.at, a.version)))
+
+    def changes(self, pool: str, since: int) -> tuple[StoredChange, ...]:
+        """Return the changes of a pool after a version, in order."""
+        rows = self._rows.read(
+            "admissions",
+            (count, real, _kind, whole, PARENTS, maybe(whole), whole, maybe(number), SCORES),
+            "SELECT version, at, kind, artifact, parents, lag, provisional, score, scores FROM admissions"
+            " WHERE pool = ? AND version > ? ORDER BY version",
+            pool,
+            since,
+        )
+        return tuple(
+            StoredChange(version, at, kind, id, tuple(parents), lag or 0, bool(provisional), score, dict(scores))
+            for version, at, kind, id, parents, lag, provisional, score, scores in rows
+        )
 
     def standing(self) -> dict[Key, ArtifactRecord]:
         """Return the state of each artifact without reading its value."""

@@ -45,6 +45,7 @@ from flashgraph.run.journal.stored import (
     Status,
     StoredArtifact,
     StoredCall,
+    StoredChange,
     StoredEndpoint,
     text_diff,
 )
@@ -196,6 +197,10 @@ class StoredRun:
         """Return all artifacts, or those of one pool, in order of admission, in their current state."""
         return self._artifacts.read("?1 IS NULL OR pool = ?1", pool)
 
+    def changes(self, pool: str, *, since: int = 0) -> tuple[StoredChange, ...]:
+        """Return the changes of a pool after version ``since``, in order."""
+        return self._artifacts.changes(pool, since)
+
     def artifact(self, id: int, pool: str | None = None) -> StoredArtifact:
         """Return one artifact; without ``pool``, of the pool of `best`.  Raises `DataError` if there is none."""
         pool = pool if pool is not None else self._home()
@@ -303,6 +308,10 @@ class StoredRun:
         They are read page by page, so that a long look at a live run holds nothing up.
         """
         return self._calls.ended(last)
+
+    def call(self, id: int) -> StoredCall | None:
+        """Return one model call; None while it has not ended."""
+        return self._calls.one(id)
 
     def endpoints(self) -> tuple[StoredEndpoint, ...]:
         """The endpoints that answered, by name, each with its last limit where it has moved and whether it is up."""

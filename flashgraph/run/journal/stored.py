@@ -21,6 +21,7 @@ __all__ = [
     "Status",
     "StoredArtifact",
     "StoredCall",
+    "StoredChange",
     "StoredEndpoint",
     "text_diff",
 ]  # fmt: skip
@@ -105,6 +106,24 @@ class StoredArtifact:
         if self.retracted or self.evicted:
             return "retracted" if self.retracted else "evicted"
         return "provisional" if self.provisional else "confirmed"
+
+
+@attrs.frozen
+class StoredChange:
+    """One change of a pool, to ``version``: an artifact was admitted, confirmed or retracted, or got more evidence.
+
+    ``kind`` is ``admit``, ``confirm``, ``evidence`` or ``retract``; ``scores`` are its scores by sample then.
+    """
+
+    version: int
+    at: float
+    kind: str
+    artifact: int
+    parents: tuple[int, ...]
+    lag: int
+    provisional: bool
+    score: float | None
+    scores: Mapping[int, float] = attrs.field(repr=False)
 
 
 @attrs.frozen

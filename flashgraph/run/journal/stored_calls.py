@@ -71,19 +71,26 @@ class StoredCalls:
         if last is not None:
             sql = "SELECT coalesce(min(id), 0) - 1 FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?)"
             ((after,),) = self._rows.read("calls", (whole,), sql, last)
-        while page := self._rows.read(
-            "calls",
-            CALL,
+        more = True
+        while more:
+            more = False
+            for call in self._page("id > ?", after, PAGE):
+                yield call
+                after, more = call.id, True
+
+    def _page(self, where: str, number: int, most: int) -> Iterator[StoredCall]:
+        sql = (
             "SELECT id, job, stage, role, endpoint, how, model, prompt_tokens, completion_tokens, usd, seconds, finish,"
-            " at, messages, reply FROM calls JOIN turns ON turns.seq = calls.turn WHERE id > ? ORDER BY id LIMIT ?",
-            after,
-            PAGE,
-        ):
-            for row in page:
-                said = tuple((role, self._rows.text(name)) for role, name in row[-2])
-                reply = None if row[-1] is None else self._rows.text(row[-1])
-                yield StoredCall(*[*row[:-2], said, reply])
-            after = page[-1][0]
+            f" at, messages, reply FROM calls JOIN turns ON turns.seq = calls.turn WHERE {where} ORDER BY id LIMIT ?"
+        )
+        for row in self._rows.read("calls", CALL, sql, number, most):
+            said = tuple((role, self._rows.text(name)) for role, name in row[-2])
+            reply = None if row[-1] is None else self._rows.text(row[-1])
+            yield StoredCall(*[*row[:-2], said, reply])
+
+    def one(self, id: int) -> StoredCall | None:
+        """Return the call with this number; None while it has not ended."""
+        return next((call for call in self._page("id = ?", id, 1)), None)
 
     def endpoints(self) -> tuple[StoredEndpoint, ...]:
         """Return the endpoints that answered, by name, each with its last limit if it changed, and whether it is up."""
