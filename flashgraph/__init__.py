@@ -19,6 +19,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` checks the 
     api           `run`, `arun`, `open_run`
     gepa, dspy    drop-ins for `gepa.optimize` and `dspy.GEPA`
     observe       progress, drawings, explanations, reports
+    view          the live page of stored runs and its exports
     cli           the command line
     testing       strategies and invariants for users' own tests; the only importer of hypothesis
     algorithms    the graph files (also ``algorithms/`` at the top of the repository)

@@ -1,4 +1,4 @@
-"""What the page is told of a stored run, as JSON."""
+"""The facts of a stored run that the page shows, as JSON."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Shelf:
 
 
 def run_facts(run: StoredRun) -> dict[str, Any]:
-    """Return what stays the same during a run: settings, the graph's drawing, and the fields of events."""
+    """Return the facts that stay the same during a run: settings, the graph's drawing, and the fields of events."""
     header = run.header
     return {
         "name": run.name,

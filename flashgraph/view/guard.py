@@ -1,4 +1,4 @@
-"""Who may see a page: only a browser on this machine that has the token, and only pages of this very address."""
+"""Protect a page: only a browser on this machine that has the token may see it, and only from its own address."""
 
 from __future__ import annotations
 

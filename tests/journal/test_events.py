@@ -21,7 +21,7 @@ from tests.journal.damage import FEW
 from tests.journal.small import held, small_run
 from tests.journal.test_migration import as_of
 
-EXTRA = ("Account", "Served", "Sampled")
+EXTRA = ("Account", "Served", "SampleUsed")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_job_names_its_sample_and_the_account_its_reserve(ended: tuple[Path, f
     with StoredRun.open(ended[0]) as run:
         events = list(run.events())
     jobs = {e.fields["job"]: e.fields["stage"] for e in events if e.kind == "JobStarted"}
-    sampled = [e for e in events if e.kind == "Sampled"]
+    sampled = [e for e in events if e.kind == "SampleUsed"]
     assert {jobs[e.fields["job"]] for e in sampled} >= {"rollout", "trial", "validate"}
     assert {e.fields["split"] for e in sampled} == {"train", "val"}
     accounts = [e.fields for e in events if e.kind == "Account"]

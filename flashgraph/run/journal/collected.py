@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from flashgraph.run import events as ev
-from flashgraph.run.journal.happened import Account, Sampled, Served
+from flashgraph.run.journal.happened import Account, SampleUsed, Served
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn
 
@@ -39,7 +39,7 @@ class Collected:
             work = None if job is None or job.item is None else job.item.value
             split, index = getattr(work, "split", None), getattr(work, "index", None)
             if isinstance(split, str) and type(index) is int:
-                found.append(Sampled(turn.at, event.job, split, index))
+                found.append(SampleUsed(turn.at, event.job, split, index))
         for reading in turn.measured:
             if (load := reading.load) is not None:
                 found.append(Served(turn.at, reading.endpoint, load.running, load.waiting, load.cache))

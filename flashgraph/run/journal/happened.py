@@ -18,7 +18,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.journal.jsontext import dumped, loaded
 from flashgraph.run.static_frozen import statically_frozen
 
-__all__ = ["FIELDS", "Account", "Sampled", "Served", "StoredEvent", "packed", "unpacked"]
+__all__ = ["FIELDS", "Account", "SampleUsed", "Served", "StoredEvent", "packed", "unpacked"]
 
 LARGEST = 1 << 26
 """The most bytes of a chunk's JSON; a damaged or hostile file must not fill the memory."""
@@ -43,7 +43,7 @@ class Served(ev.Event):
 
 
 @statically_frozen
-class Sampled(ev.Event):
+class SampleUsed(ev.Event):
     """A job works on the sample with this ``index`` within ``split``."""
 
     job: int
@@ -51,7 +51,7 @@ class Sampled(ev.Event):
     index: int
 
 
-OWN = (Account, Served, Sampled)
+OWN = (Account, Served, SampleUsed)
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     kind.__name__: tuple([field.name for field in attrs.fields(kind) if field.name != "at"])

@@ -1,7 +1,7 @@
 // The page: one run's log, one moment of it, and the views of that moment.
 import { Log } from "./fold.js";
 import { source } from "./source.js";
-import { Palette, clock, differences, el, many, money, panel, score, swatch, table } from "./parts.js";
+import { Palette, clock, setFine, differences, el, many, money, panel, score, swatch, table } from "./parts.js";
 import { artifactTable, curvesPanel, lineagePanel, matrixPanel, scorePanel, timelinePanel } from "./charts.js";
 import { edgeTable, lossesPanels, newsPanel, pipelinePanel, stageTable, tilesPanel, tokensPanel } from "./panels.js";
 
@@ -70,6 +70,7 @@ function now() { if (waiting) clearTimeout(waiting); waiting = 0; requestAnimati
 function update() {
   top();
   if (!page.log) return;
+  setFine(page.log.end < 20);
   const shown = view();
   for (const one of page.panels) one.update(shown);
   const end = page.log.end;
@@ -105,7 +106,7 @@ const toCall = (id) => { location.hash = address({ view: "Calls", call: id }); }
 const toCandidate = (a) => { page.pick = [...page.pick.filter((b) => b.id !== a.id || b.pool !== a.pool), a].slice(-2); if (page.view === "Candidates") build(); else location.hash = address({ view: "Candidates" }); };
 
 const BUILD = {
-  Run() { add(tilesPanel(), pipelinePanel(page.facts, () => { location.hash = address({ view: "Pipeline" }); }), timelinePanel("w8", { choose: toCall }), scorePanel("w4"), lineagePanel("w5", toCandidate), matrixPanel("w4"), tokensPanel("w3"), newsPanel()); },
+  Run() { add(tilesPanel(), pipelinePanel(page.facts, () => { location.hash = address({ view: "Pipeline" }); }, true), timelinePanel("w8", { choose: toCall }), scorePanel("w4"), lineagePanel("w5", toCandidate), matrixPanel("w4"), tokensPanel("w3"), newsPanel()); },
   Pipeline() {
     const held = el("div", { class: "scroll" }), other = el("div", { class: "scroll" });
     const stages = panel("Stages", "until the chosen moment"), edges = panel("Edges", "waiting / capacity, and how items ended");

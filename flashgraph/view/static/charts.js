@@ -192,11 +192,11 @@ export function lineagePanel(width, choose, height = 250) {
       svg.append(shape("line", { x1: left, x2: wide, y1: y(v), y2: y(v), stroke: "var(--line)" }), shape("text", { x: left - 4, y: y(v) + 4, "text-anchor": "end", class: "faint", text: v.toFixed(2) }));
     }
     svg.append(shape("text", { x: left, y: height - 4, class: "faint", text: "0:00" }), shape("text", { x: wide - 4, y: height - 4, "text-anchor": "end", class: "faint", text: clock(end) }));
-    const known = new Map(all.map((a) => [a.id, a])), line = new Set();
+    const known = new Map(all.map((a) => [a.id, a])), line = new Set(), steps = new Set();
     let step = view.state.champion && known.get(view.state.champion.artifact);
-    while (step && !line.has(step.id)) { line.add(step.id); step = step.parents.map((id) => known.get(id)).filter((a) => a && a.id < step.id).sort((a, b) => b.mean - a.mean)[0]; }
+    while (step && !line.has(step.id)) { line.add(step.id); const from = step; step = step.parents.map((id) => known.get(id)).filter((a) => a && a.id < step.id).sort((a, b) => b.mean - a.mean)[0]; if (step) steps.add(`${step.id} ${from.id}`); }
     for (const a of all) for (const id of a.parents) {
-      const parent = known.get(id), main = line.has(a.id) && line.has(id);
+      const parent = known.get(id), main = steps.has(`${id} ${a.id}`);
       if (parent) svg.append(shape("line", { x1: x(parent), y1: y(parent.mean), x2: x(a), y2: y(a.mean), stroke: main ? "var(--accent)" : "var(--line)", "stroke-width": main ? 2.5 : 1 }));
     }
     const few = all.length <= 150;

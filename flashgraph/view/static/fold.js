@@ -140,7 +140,7 @@ export class Log {
   _index(row) {
     const [kind, at] = row, p = this.places[kind];
     if (kind === "JobStarted") this._jobs.set(row[p.job], { stage: row[p.stage], item: row[p.item], at });
-    else if (kind === "Sampled") { const job = this._jobs.get(row[p.job]); if (job) job.sample = `${row[p.split]} ${row[p.index]}`; }
+    else if (kind === "SampleUsed") { const job = this._jobs.get(row[p.job]); if (job) job.sample = `${row[p.split]} ${row[p.index]}`; }
     else if (kind === "Created") this._items.set(row[p.item], row[p.lineage]);
     else if (kind === "CallStarted") {
       const job = this._jobs.get(row[p.job]) || {};

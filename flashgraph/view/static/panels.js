@@ -24,10 +24,10 @@ export function tilesPanel() {
 }
 
 /** The graph's drawing with what waits on each edge and works in each stage. */
-export function pipelinePanel(facts, choose) {
+export function pipelinePanel(facts, choose, small = false) {
   const { node, body, note } = panel("Pipeline", "on an edge: items that wait · in a box: working / done · orange: waiting or busy");
-  const d = facts.drawing, held = el("div", { class: "drawing" }), boxes = new Map(), counts = new Map();
-  const svg = shape("svg", { viewBox: `0 0 ${Math.max(1, d.width)} ${Math.max(1, d.height)}`, width: Math.max(1, d.width), role: "img", "aria-label": "The graph; the table below has the same" });
+  const d = facts.drawing, held = el("div", { class: small ? "drawing small" : "drawing" }), boxes = new Map(), counts = new Map();
+  const svg = shape("svg", { viewBox: `0 0 ${Math.max(1, d.width)} ${Math.max(1, d.height)}`, width: Math.max(1, d.width), height: Math.max(1, d.height), role: "img", "aria-label": "The graph; the table below has the same" });
   const arrow = shape("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, shape("path", { d: "M0 0L8 4L0 8z", fill: "var(--faint)" }));
   svg.append(shape("defs", {}, arrow));
   for (const line of d.lines) {
@@ -118,8 +118,8 @@ export function newsPanel(width) {
   const { node, body } = panel("News", "the last ones first", width);
   return { node, update({ state, standing }) {
     const rows = state.news.map((one) => [one.at, one.kind, one.text]);
-    body.replaceChildren(rows.length ? table([["at", (r) => clock(r[0]), true], ["", (r) => ({ best: "new best", failed: "failed", down: "down", up: "up" })[r[1]]], ["", (r) => r[2]]], rows, { label: "News" }) : el("p", { class: "empty", text: "Nothing yet." }));
-    if (standing && standing.endpoints) body.append(el("h3", { text: "servers" }), table([["server", (e) => e.name], ["calls", (e) => many(e.calls), true], ["limit", (e) => state.limits[e.name] ?? e.limit ?? "", true], ["", (e) => (state.down[e.name] ? `down: ${state.down[e.name]}` : state.served[e.name] ? `${state.served[e.name].running} run, ${state.served[e.name].waiting} wait` : "")]], standing.endpoints, { label: "Servers" }));
+    body.replaceChildren(rows.length ? table([["at", (r) => clock(r[0]), true], ["", (r) => ({ best: "new best", failed: "failed", down: "down", up: "up" })[r[1]]], ["", (r) => r[2]]], rows, { label: "News", tight: true }) : el("p", { class: "empty", text: "Nothing yet." }));
+    if (standing && standing.endpoints) body.append(el("h3", { text: "servers" }), table([["server", (e) => e.name], ["calls", (e) => many(e.calls), true], ["limit", (e) => state.limits[e.name] ?? e.limit ?? "", true], ["", (e) => (state.down[e.name] ? `down: ${state.down[e.name]}` : state.served[e.name] ? `${state.served[e.name].running} run, ${state.served[e.name].waiting} wait` : "")]], standing.endpoints, { label: "Servers", tight: true }));
   } };
 }
 

@@ -23,7 +23,11 @@ export function shape(name, options = {}, ...children) {
   return made;
 }
 
+let fine = false;
+/** Show tenths of a second: for runs of a few seconds. */
+export const setFine = (wanted) => { fine = wanted; };
 export const clock = (seconds) => {
+  if (fine) return `${(seconds || 0).toFixed(seconds < 1 ? 2 : 1)} s`;
   const whole = Math.floor(seconds || 0), two = (n) => String(n).padStart(2, "0");
   return whole >= 3600 ? `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}` : `${Math.floor(whole / 60)}:${two(whole % 60)}`;
 };
@@ -54,7 +58,7 @@ export function panel(title, note, width = "") {
 }
 
 /** A table: `columns` are [title, cell(row), is it a number]. */
-export function table(columns, rows, { pick, picked, label } = {}) {
+export function table(columns, rows, { pick, picked, label, tight } = {}) {
   const head = el("tr", {}, ...columns.map(([title, , number]) => el("th", { text: title, scope: "col", class: number ? "n" : null })));
   const body = rows.map((row) => {
     const cells = columns.map(([, cell, number]) => {
@@ -65,7 +69,7 @@ export function table(columns, rows, { pick, picked, label } = {}) {
     const keys = pick && { click: act, keydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act(); } } };
     return el("tr", pick ? { class: "pick", tabindex: "0", "aria-selected": String(Boolean(picked && picked(row))), on: keys } : {}, ...cells);
   });
-  return el("table", { "aria-label": label }, el("thead", {}, head), el("tbody", {}, ...body));
+  return el("table", { "aria-label": label, class: tight ? "tight" : null }, el("thead", {}, head), el("tbody", {}, ...body));
 }
 
 /** The table twin of a chart, made only while it is open. */
