@@ -20,7 +20,7 @@ def checked(messages: Any) -> Sequence[Message]:
     """Return the messages of a request; a single text is one user message.
 
     A content is a text, or a list of parts: ``{"type": "text", "text": ...}``, ``{"type": "image_url", ...}`` and
-    others that the model accepts.  Raises `DataError` for anything else.
+    others that the model accepts.  It may be None beside ``tool_calls``.  Raises `DataError` for anything else.
 
     Lone surrogates become U+FFFD: samples and outputs may contain them, and requests cannot.
     """
@@ -37,7 +37,7 @@ def checked(messages: Any) -> Sequence[Message]:
         if not isinstance(message["role"], str):
             raise _wrong(f"the role of message {number} is {_shown(message['role'])}", "a text")
         content = message["content"]
-        if not isinstance(content, str):
+        if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
             if not isinstance(content, list | tuple) or not content:
                 raise _wrong(f"the content of message {number} is {_shown(content)}", f"a text, or parts like {PART}")
             for place, part in enumerate(content):
@@ -76,7 +76,9 @@ def checked_reply(reply: object, name: str) -> Reply:
 
 
 def text_of(content: Any) -> str:
-    """Return a content as a text; a list of parts becomes its JSON."""
+    """Return a content as a text: a list of parts as its JSON, and the None beside calls of tools as an empty text."""
+    if content is None:
+        return ""
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=repr)
 
 

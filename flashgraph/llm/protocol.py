@@ -220,7 +220,8 @@ class Reply:
 
     ``thoughts`` are what a reasoning model wrote besides its answer.  A stage or a task gets replies whose ``text`` is
     without them; a journal keeps the text as the model sent it.  ``tool_calls`` are the model's calls of the tools
-    that the request offered.
+    that the request offered.  ``parsed`` is the value that ``llm(..., parse=)`` read from the text; it is never stored,
+    because a resumed run reads the text again.
 
     Raises `DataError` for a text, finish reason or model that is not a text, and for a cost that is not an amount.
     """
@@ -233,6 +234,7 @@ class Reply:
     quotas: tuple[Quota, ...] = attrs.field(default=(), eq=False, repr=False)
     thoughts: str = attrs.field(default="", converter=_whole, validator=_is_text)
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_tool_calls, kw_only=True)
+    parsed: Any = attrs.field(default=None, eq=False, repr=False, kw_only=True)
 
     @property
     def truncated(self) -> bool:

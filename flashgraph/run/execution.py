@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from flashgraph.errors import DataError, ModelError, did_you_mean
 from flashgraph.graph.ports import Context, Draw
+from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Reply
 from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.cause import Cause, End, cause_of
@@ -252,7 +253,7 @@ class Execution:
                 f"stage {job.node!r} calls a model of the role {role!r}; it may call {', '.join(known)}.\n"
                 f"Fix: {did_you_mean(role, known)}, or fg.Task(..., roles=({role!r},))."
             )
-        return await self._requests.call(job, role or own, messages, **params)
+        return await asked(partial(self._requests.call, job, role or own), messages, **params)
 
     async def _work(
         self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], ctx: Context[Any] | None

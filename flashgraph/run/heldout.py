@@ -18,6 +18,7 @@ from flashgraph.errors import BudgetExhausted, ModelError
 from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
+from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.parts.evaluation import Work, attempt
 from flashgraph.run.budget import Cost, Ledger
@@ -162,12 +163,14 @@ class _Gateway:
         """Return the model as the attempt of a candidate at a sample sees it."""
         work = _named(candidate, index)
 
-        async def llm(messages: str | Sequence[Message], *, role: str | None = None, **params: Any) -> Reply:
-            model = self._others.get(role or "", self._model)
+        async def call(model: Model, messages: str | Sequence[Message], **params: Any) -> Reply:
             request = ModelRequest.of(model.name, messages, params, [model], self._ledger.limits)
             if self._examined is not None and (known := self._examined.take(work, request.key)) is not None:
                 return known.without_thoughts()
             return (await patiently(partial(self._send, model, work, request), request.key)).without_thoughts()
+
+        async def llm(messages: str | Sequence[Message], *, role: str | None = None, **params: Any) -> Reply:
+            return await asked(partial(call, self._others.get(role or "", self._model)), messages, **params)
 
         return llm
 

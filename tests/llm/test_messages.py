@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import flashgraph as fg
-from flashgraph.errors import RequestFailed
+from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
-from flashgraph.llm.messages import checked
+from flashgraph.llm.messages import checked, text_of
 from flashgraph.llm.protocol import Model, text_in
 from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.parts.meta_harness.meter import Meter
@@ -177,3 +177,14 @@ def test_whole_messages_are_not_copied() -> None:
     """An image may have megabytes."""
     message = {"role": "user", "content": PARTS}
     assert checked([message])[0] is message
+
+
+def test_no_content_beside_calls_of_tools() -> None:
+    """An assistant's message that only calls tools has no content, as the API returns it."""
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    sent = checked([{"role": "user", "content": "x"}, said, {"role": "tool", "tool_call_id": "1", "content": "y"}])
+    assert sent[1] == said
+    assert [text_of(message["content"]) for message in sent] == ["x", "", "y"]
+    with pytest.raises(DataError, match="the content of message 0 is None"):
+        checked([{"role": "user", "content": None}])
