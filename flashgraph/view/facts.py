@@ -15,7 +15,7 @@ from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import StoredChange
 from flashgraph.view.drawing import drawing
 
-__all__ = ["Shelf", "artifact_facts", "call_facts", "changes_of", "curve_of", "run_facts", "standing_of"]
+__all__ = ["REDACTED", "Shelf", "artifact_facts", "call_facts", "changes_of", "curve_of", "run_facts", "standing_of"]
 
 REDACTED = "(left out)"
 
