@@ -225,7 +225,7 @@ def _ts(at: float) -> float:
 
 
 def _written(out: Path, data: bytes) -> list[Path]:
-    """Write a file at once, so that no half of it is ever seen."""
+    """Write a file at once, so that a reader never sees one half."""
     new = out.with_name(f".{out.name[:200]}.{os.getpid()}.new")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

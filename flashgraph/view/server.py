@@ -56,7 +56,7 @@ async def viewed(target: Path, *, port: int = 0) -> AsyncIterator[Guard]:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     guard = Guard(listener.extra(anyio.abc.SocketAttribute.local_port), secrets.token_urlsafe(24))
     pages = _Pages(shelf, guard)
-    async with anyio.create_task_group() as tasks, listener:
+    async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(serve_http, listener, pages.answer)
         yield guard
         tasks.cancel_scope.cancel()

@@ -26,8 +26,11 @@ class Collected:
         self._events.append(event)
 
     def end(self) -> list[ev.Event]:
-        """Return the events of a session's end; a resume repeats the others of its last turn."""
-        return [event for event in self._events if isinstance(event, ev.RunEnded) or is_failure(event)]
+        """Return the events of a session's end: cancelled requests too, which the account counts.
+
+        A resume repeats the others of the last turn, and counts such a request again, as lost.
+        """
+        return [e for e in self._events if isinstance(e, ev.CallEnded | ev.RunEnded) or is_failure(e)]
 
     def take(self, turn: Turn, machine: Machine) -> list[ev.Event]:
         """Return all events of a turn, with the readings of servers, the samples of its jobs and the account."""

@@ -11,7 +11,7 @@ const slider = document.getElementById("time"), output = document.getElementById
 
 const page = {
   from: null, run: "", facts: null, log: null, standing: null, palette: new Palette(), view: "Run", t: Infinity, live: true, away: false, playing: false,
-  panels: [], end: null, call: null, pick: [], filters: { stage: "", how: "", id: "" }, chosen: new Set(), runs: null, error: "",
+  panels: [], end: null, opening: null, call: null, pick: [], filters: { stage: "", how: "", id: "" }, chosen: new Set(), runs: null, error: "",
 };
 
 function moment() { return page.live ? page.log.end : Math.min(page.t, page.log.end); }
@@ -30,12 +30,18 @@ function address(changes = {}) {
   return `#/${found.view}?${query}`;
 }
 
+function asked() {
+  const [name, query] = location.hash.replace(/^#\//, "").split("?"), found = new URLSearchParams(query || "");
+  return { name, run: found.get("run") || page.run || page.first, call: found.get("call") };
+}
+
 async function route() {
-  const [name, query] = location.hash.replace(/^#\//, "").split("?"), asked = new URLSearchParams(query || "");
-  page.view = VIEWS.includes(name) ? name : page.run || asked.get("run") ? "Run" : page.first ? "Run" : "Runs";
-  const run = asked.get("run") || page.run || page.first;
-  if (run && run !== page.run) await open(run);
-  page.call = asked.get("call");
+  const { run } = asked();
+  if (run && run !== page.run) page.opening = open(run);
+  await page.opening;
+  const { name, call } = asked(); // the address may have changed meanwhile
+  page.view = VIEWS.includes(name) ? name : page.run ? "Run" : "Runs";
+  page.call = call;
   build();
 }
 
@@ -46,7 +52,8 @@ async function open(name) {
     page.facts = await page.from.run(name);
   } catch (error) { page.error = error.message; page.run = ""; return; }
   page.log = new Log(page.facts.fields);
-  for (const stage of page.facts.drawing.names) page.palette.variable(stage);
+  const works = new Map(page.facts.drawing.nodes.map((node) => [node.name, node.kind === "stage" || node.kind === "repair"]));
+  for (const name of page.facts.drawing.names) if (works.get(name) ?? true) page.palette.variable(name);
   page.end = page.from.follow(name, (kind, data) => {
     if (kind === "events") page.log.add(data.first, data.rows);
     else if (kind === "changes") page.log.addChanges(data);
@@ -163,7 +170,9 @@ function callsView() {
       found.slice(-300).reverse(), { pick: (c) => toCall(c.id), picked: (c) => String(c.id) === page.call, label: "Calls" }));
     held.scrollTop = top;
   } }, { node: inspector.node, update() {} });
+  const answered = page.log.calls.filter((c) => c.how === "done" && (!filters.stage || c.stage === filters.stage));
   if (page.call !== null) inspect(inspector, Number(page.call));
+  else if (answered.length) inspect(inspector, answered[answered.length - 1].id);
 }
 
 async function inspect({ body, note }, id) {
@@ -201,7 +210,7 @@ async function compareView() {
   const box = (r) => { const input = el("input", { type: "checkbox", "aria-label": `compare ${r.name}`, on: { change: () => { if (input.checked && page.chosen.size < 8) page.chosen.add(r.name); else page.chosen.delete(r.name); build(); } } }); input.checked = page.chosen.has(r.name); return input; };
   body.replaceChildren(el("form", { class: "filters" }, what), el("div", { class: "scroll" }, table([["", box], ["run", (r) => r.name], ["graph", (r) => r.graph], ["schedule", (r) => r.schedule], ["seed", (r) => r.seed, true], ["best", (r) => score(r.best), true], ["time", (r) => clock(r.seconds), true], ["calls", (r) => many(r.calls), true], ["tokens", (r) => many(r.tokens), true], ["money", (r) => money(r.usd || 0), true]], all, { label: "Runs to compare" })));
   const chosen = all.filter((r) => page.chosen.has(r.name)).slice(0, 8);
-  const curves = await Promise.all(chosen.map(async (r) => ({ name: r.name, best: r.best, curve: await page.from.curve(r.name) })));
+  const curves = await Promise.all(chosen.map(async (r) => ({ name: r.name, best: r.best, seconds: r.seconds, calls: r.calls, curve: await page.from.curve(r.name) })));
   if (page.view !== "Compare" || !node.isConnected || !curves.length) return;
   const chart = curvesPanel(curves, by);
   main.append(chart.node);

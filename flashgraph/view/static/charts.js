@@ -15,7 +15,7 @@ function lines(body, series, { height = 190, x = clock, y = (v) => v, min = null
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") }, font: "11px system-ui, sans-serif" };
     chart = new uPlot({
       width, height, legend: { show: false }, cursor: { drag: { x: false, y: false } },
-      scales: { x: { time: false }, y: { range: (_, low, high) => [min ?? low ?? 0, Math.max(max ?? (high ?? 1), (min ?? low ?? 0) + 1e-6)] } },
+      scales: { x: { time: false }, y: { range: (_, low, high) => [min ?? low ?? 0, Math.max(max ?? (high === null ? 1 : high * 1.06), (min ?? low ?? 0) + 1e-6)] } },
       axes: [{ ...axis, size: 26, values: (_, found) => found.map(x) }, { ...axis, size: 44, values: (_, found) => found.map(y) }],
       series: [{}, ...series.map((one) => ({
         label: one.label, stroke: () => colour(one.stroke), width: one.width ?? 2, dash: one.dash, spanGaps: true,
@@ -260,7 +260,8 @@ export function curvesPanel(runs, by) {
   const other = twin(() => table([["run", (r) => r[0]], [by, (r) => (at ? many(r[1]) : clock(r[1])), true], ["score", (r) => score(r[2]), true]], runs.flatMap((run) => run.curve.map((p) => [run.name, p[at], p[2]]))));
   body.append(other.node);
   const update = () => {
-    const rows = runs.flatMap((run, k) => run.curve.map((p) => [p[at], ...runs.map((_, j) => (j === k ? p[2] : null))]));
+    const whole = (run) => (run.curve.length ? [...run.curve, [run.seconds, run.calls, run.curve[run.curve.length - 1][2]]] : []);
+    const rows = runs.flatMap((run, k) => whole(run).map((p) => [p[at], ...runs.map((_, j) => (j === k ? p[2] : null))]));
     rows.sort((a, b) => a[0] - b[0]);
     draw([...Array(runs.length + 1).keys()].map((k) => rows.map((row) => row[k])));
     note(`by ${by}`);

@@ -17,6 +17,7 @@ function blank() {
     events: 0, at: 0, edges: {}, stages: {}, open: new Map(), jobs: new Map(), items: new Map(), out: 0, most: 0,
     calls: 0, failed: 0, cut: 0, tokens: 0, cutTokens: 0, usd: 0, unpriced: 0, by: {}, losses: {}, limits: {}, down: {},
     served: {}, used: {}, reserved: {}, versions: {}, admitted: 0, champion: null, lags: {}, verdicts: {}, news: [], end: null,
+    ending: new Map(), // requests that ended at this very moment: a resume counts those of a session's end anew
   };
 }
 
@@ -25,12 +26,24 @@ function copied(state) {
   return found;
 }
 
-const stageOf = (s, name) => (s.stages[name] ??= { busy: 0, started: 0, done: 0, failed: 0, cancelled: 0, lag: 0, out: 0 });
+const stageOf = (s, name) => (s.stages[name] ??= { busy: 0, started: 0, done: 0, failed: 0, cancelled: 0, lag: 0, out: 0, parked: 0 });
 const edgeOf = (s, name) => (s.edges[name] ??= { depth: 0, made: 0, consumed: 0, filtered: 0, discarded: 0, cancelled: 0, failed: 0 });
 const costOf = (s, name) => (s.by[name] ??= { calls: 0, cut: 0, failed: 0, tokens: 0, cutTokens: 0, usd: 0, seconds: 0 });
 
+const lostKey = (what, where, cause) => `${what}\u0000${where}\u0000${cause}`;
+
+/** Take a request out of the sums. */
+function uncounted(s, { stage, how, tokens, usd, seconds, key }) {
+  const cost = costOf(s, stage);
+  cost.calls -= 1; cost.tokens -= tokens; cost.usd -= usd || 0; cost.seconds -= seconds;
+  s.calls -= 1; s.tokens -= tokens; s.usd -= usd || 0;
+  if (usd === null) s.unpriced -= 1;
+  if (how === "failed") { cost.failed -= 1; s.failed -= 1; }
+  if (how !== "done") { cost.cut -= 1; cost.cutTokens -= tokens; s.cut -= 1; s.cutTokens -= tokens; const l = s.losses[key]; l.count -= 1; l.tokens -= tokens; l.usd -= usd || 0; if (!l.count) delete s.losses[key]; }
+}
+
 function lost(s, what, where, cause, tokens = 0, usd = 0) {
-  const key = `${what}\u0000${where}\u0000${cause}`;
+  const key = lostKey(what, where, cause);
   const found = (s.losses[key] ??= { what, where, cause, count: 0, tokens: 0, usd: 0 });
   found.count += 1; found.tokens += tokens; found.usd += usd;
 }
@@ -44,7 +57,7 @@ const STEPS = {
     const item = s.items.get(e("item")); s.items.delete(e("item"));
     const edge = item ? item.edge : "?", how = e("how");
     edgeOf(s, edge)[how] += 1;
-    if (how !== "consumed") lost(s, how, edge, e("reason") || e("cause"));
+    if (how !== "consumed") lost(s, how, edge, e("reason") || (how === "filtered" && e("cause") === "done" ? "its condition was false" : e("cause")));
   },
   JobStarted(s, e) {
     const stage = stageOf(s, e("stage"));
@@ -62,11 +75,13 @@ const STEPS = {
     s.open.set(e("call"), { stage, at: s.at }); s.out += 1; s.most = Math.max(s.most, s.out); stageOf(s, stage).out += 1;
   },
   CallEnded(s, e) {
-    const call = s.open.get(e("call"));
+    const again = s.ending.get(e("call")), call = again || s.open.get(e("call"));
+    if (again) uncounted(s, again);
     const stage = call ? call.stage : s.jobs.get(e("job")) || e("role"), how = e("how");
-    if (call) { s.open.delete(e("call")); s.out -= 1; stageOf(s, stage).out -= 1; }
+    if (call && !again) { s.open.delete(e("call")); s.out -= 1; stageOf(s, stage).out -= 1; }
     if (how === "throttled") { lost(s, "throttled", stage, "429: the server asked to wait"); return; }
     const tokens = e("prompt_tokens") + e("completion_tokens"), cost = costOf(s, stage);
+    s.ending.set(e("call"), { stage, how, tokens, usd: e("usd"), seconds: e("seconds"), key: how === "done" ? null : lostKey(`call ${how}`, stage, how) });
     cost.calls += 1; cost.tokens += tokens; cost.usd += e("usd") || 0; cost.seconds += e("seconds");
     s.calls += 1; s.tokens += tokens; s.usd += e("usd") || 0;
     if (e("usd") === null) s.unpriced += 1;
@@ -90,8 +105,8 @@ const STEPS = {
   EndpointUp(s, e) { delete s.down[e("endpoint")]; news(s, "up", e("endpoint")); },
   Served(s, e) { s.served[e("endpoint")] = { running: e("running"), waiting: e("waiting"), cache: e("cache") }; },
   Account(s, e) { s.used = e("used"); s.reserved = e("reserved"); },
-  Reopened(s) { s.open.clear(); s.out = 0; s.end = null; for (const stage of Object.values(s.stages)) { stage.busy = 0; stage.out = 0; } },
-  RunEnded(s, e) { s.end = { status: e("status"), reason: e("reason") }; },
+  Reopened(s) { s.end = null; s.ending.clear(); for (const stage of Object.values(s.stages)) stage.busy += stage.parked; for (const stage of Object.values(s.stages)) stage.parked = 0; },
+  RunEnded(s, e) { for (const stage of Object.values(s.stages)) { stage.parked += stage.busy; stage.busy = 0; } s.end = { status: e("status"), reason: e("reason") }; },
 };
 
 function news(s, kind, text) { s.news = [{ at: s.at, kind, text }, ...s.news].slice(0, 8); }
@@ -186,6 +201,7 @@ export class Log {
     }
     for (let n = state.events; n < count; n += 1) {
       const row = this.rows[n], step = STEPS[row[0]], p = this.places[row[0]];
+      if (row[1] > state.at && !state.end) state.ending.clear();
       state.at = Math.max(state.at, row[1]);
       state.events = n + 1;
       if (step) step(state, (name) => row[p[name]]);
