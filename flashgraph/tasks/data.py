@@ -10,17 +10,17 @@ import csv
 import json
 import math
 import os
-import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import attrs
 
 from flashgraph.errors import DataError, Place, Problem, did_you_mean
+from flashgraph.tasks.splitting import split
+from flashgraph.tasks.tables import rows_in
 
 __all__ = ["VARIABLE", "BadRow", "Row", "locate", "read", "samples", "split"]
 
@@ -120,10 +120,11 @@ class Row(Mapping[str, Any]):
         return self.cells[name]
 
 
-def read(
-    source: str | Path, columns: Mapping[str, str] | None = None, *, take: int | slice | None = None
-) -> tuple[Row, ...]:
+def read(source: Any, columns: Mapping[str, str] | None = None, *, take: int | slice | None = None) -> tuple[Row, ...]:
     """Return the rows of a jsonl, csv or parquet file, or of a split on the hub: ``hf:owner/name[/config]@split``.
+
+    ``source`` may also be a table of pandas, polars or Arrow, a Hugging Face data set, or any iterable or async
+    iterable of mappings. Such a row's place is the type of the source and the row's number, from 1.
 
     ``columns`` maps a row's names to the columns of the file (``{"question": "context"}``); by default a row has all
     columns under their own names. ``take`` is the number of rows from the start, or a slice of the rows. Parquet needs
@@ -132,10 +133,14 @@ def read(
     Raises `DataError` if the file does not exist or has no row, the library is missing, or the hub cannot be reached.
     Rows that are no JSON object or lack a column raise it too; the message describes the first few together.
     """
-    name = str(source)
-    found = list(_hub_rows(name) if name.startswith("hf:") else _file_rows(Path(source)))
+    if isinstance(source, str | PurePath):
+        name = str(source)
+        found = list(_hub_rows(name) if name.startswith("hf:") else _file_rows(Path(source)))
+    else:
+        name = f"<{type(source).__name__}>"
+        found = [_given(Place(name, number), row) for number, row in enumerate(rows_in(source), 1)]
     if not found:
-        raise DataError(f"{name}: it has no rows.\nFix: give a file with at least one row.")
+        raise DataError(f"{name}: it has no rows.\nFix: give at least one row.")
     wanted = slice(take) if isinstance(take, int) else take or slice(None)
     if not (taken := found[wanted]):
         raise DataError(
@@ -161,25 +166,6 @@ def samples(rows: Sequence[R], make: Callable[[R], S]) -> tuple[S, ...]:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise DataError("\n".join([head, *map(str, problems[:SHOWN]), *more]))
     return tuple(made)
-
-
-def split(rows: Sequence[S], shares: Mapping[str, float], *, seed: int = 0) -> dict[str, tuple[S, ...]]:
-    """Divide one data set into parts in proportion: ``split(rows, {"train": 3, "val": 1, "test": 1})``.
-
-    The same rows, shares and seed give the same parts. A part stays shuffled, so that its beginning is a fair sample
-    too. Raises `DataError` if a share is not positive or a part would be empty.
-    """
-    if not shares or any(share <= 0 for share in shares.values()):
-        raise DataError(f"split: shares {dict(shares)}; expected numbers over 0.\nFix: {{'train': 3, 'val': 1}}.")
-    shuffled = random.Random(seed).sample(list(rows), len(rows))
-    ends = [round(len(shuffled) * share / sum(shares.values())) for share in accumulate(shares.values())]
-    parts = {n: tuple(shuffled[start:end]) for n, start, end in zip(shares, [0, *ends], ends, strict=False)}
-    if empty := [name for name, part in parts.items() if not part]:
-        raise DataError(
-            f"split: {len(rows)} rows in shares {dict(shares)} leave none for {', '.join(empty)}.\n"
-            "Fix: give more rows, or larger shares to these parts."
-        )
-    return parts
 
 
 def locate(file: str, *, download: str, hub: str | None = None) -> str:
@@ -295,11 +281,18 @@ def _hub_rows(source: str) -> Iterator[Row]:
             f"{source}: cannot be loaded: {reason}.\nFix: look at https://huggingface.co/datasets/{match[1]} for "
             f"its configs and splits; without a network, {_ELSEWHERE}."
         ) from error
-    names = {column: feature.int2str for column, feature in table.features.items() if hasattr(feature, "int2str")}
-    for number, cells in enumerate(table, 1):
-        # A missing label is None or -1, and has no name.
-        named = {c: name(cells[c]) for c, name in names.items() if isinstance(cells[c], int) and cells[c] >= 0}
-        yield Row(Place(source, number), {**cells, **named})
+    yield from (Row(Place(source, number), cells) for number, cells in enumerate(rows_in(table), 1))
+
+
+def _given(place: Place, row: Any) -> Row | BadRow:
+    """Return a member of the user's own data as a row; a `Row` keeps its place."""
+    if isinstance(row, Row):
+        return row
+    if isinstance(row, Mapping):
+        return Row(place, dict(row))
+    return BadRow(
+        Problem("no-object", place, "this row", _shown(row), "a mapping from names to values", "{'text': ...}")
+    )
 
 
 def _mapped(row: Row | BadRow, columns: Mapping[str, str] | None) -> Row:

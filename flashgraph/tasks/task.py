@@ -18,6 +18,7 @@ from flashgraph.llm.gateway import gateway
 from flashgraph.llm.protocol import Message, Reply
 from flashgraph.tasks.samples import own_copy
 from flashgraph.tasks.score import Score
+from flashgraph.tasks.tables import is_table, table_rows
 from flashgraph.tasks.trace import Trace
 from flashgraph.tasks.workers import Runs, TookTooLong, from_any_thread, is_async, place_named, run_in
 
@@ -52,10 +53,13 @@ async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
 
 
 def _samples(given: Iterable[Any]) -> Sequence[Any]:
-    """Return the samples of a split as a tuple; a value that is no list of samples is returned as it is.
+    """Return the samples of a split as a tuple: of a table its rows, as mappings.
 
-    The task then rejects that value, because it knows the name of the split.
+    A value that is no list of samples is returned as it is. The task then rejects it, because it knows the name of the
+    split.
     """
+    if is_table(given):
+        return tuple(table_rows(given))
     return tuple(given) if _advice(given) is None else given  # type: ignore[return-value]  # `Task` refuses it
 
 
@@ -71,11 +75,6 @@ def _advice(given: Any) -> tuple[str, str] | None:
         return f"the path {str(given)!r}", f"fg.data.read({str(given)!r}), which gives its rows"
     if isinstance(given, str | bytes):
         return f"{given!r:.60} (a {kind}), which would give its characters", "[...]"
-    for rows in ("to_dicts", "to_pylist"):  # of polars and pyarrow
-        if hasattr(given, "columns") and hasattr(given, rows):
-            return f"a {kind}, which would give its columns", f"it.{rows}()"
-    if hasattr(given, "columns") and hasattr(given, "to_dict"):
-        return f"a {kind}, which would give the names of its columns", 'it.to_dict("records")'
     if isinstance(given, Mapping):
         keys = ", ".join(map(repr, given))
         return f"a {kind}, which would give its keys ({keys:.60})", "list(it.values())"

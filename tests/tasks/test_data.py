@@ -122,8 +122,8 @@ def test_a_ragged_csv_row(tmp_path: Path) -> None:
 FILE_MISTAKES: list[tuple[str, str | bytes | None, dict[str, Any], str]] = [
     ("vall.jsonl", None, {}, "{path}: no such file.\nFix: in its folder, did you mean 'val.jsonl'?"),
     ("none/x.csv", None, {}, "{path}: no such file.\nFix: in its folder, none exists"),
-    ("empty.jsonl", "\n", {}, "{path}: it has no rows.\nFix: give a file with at least one row."),
-    ("empty.csv", "a,b\n", {}, "{path}: it has no rows.\nFix: give a file with at least one row."),
+    ("empty.jsonl", "\n", {}, "{path}: it has no rows.\nFix: give at least one row."),
+    ("empty.csv", "a,b\n", {}, "{path}: it has no rows.\nFix: give at least one row."),
     ("one.jsonl", "{}", {"take": 0}, "{path}: take=0 selects none of its 1 rows.\nFix: a slice within 0:1."),
     (
         "rows.json",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -54,33 +54,12 @@ def test_a_seed_of_several_texts() -> None:
 # ---- splits ----------------------------------------------------------------------------------------------
 
 
-class Frame:
-    """An imitation of a pandas DataFrame: iterating it yields the names of its columns."""
-
-    columns = ("question", "answer")
-
-    def to_dict(self, orient: str) -> list[dict[str, str]]:
-        return [{"question": "1 + 1", "answer": "2"}]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
-
-
-class Polars(Frame):
-    def to_dicts(self) -> list[dict[str, str]]:
-        return self.to_dict("records")
-
-
 SPLITS: dict[str, tuple[Any, str]] = {
     "a file": ("d.csv", "the path 'd.csv'; expected a list of samples.\nFix: train=fg.data.read('d.csv'), which"),
     "a path": (Path("data/d.json"), "the path 'data/d.json'; expected a list of samples.\nFix: train=fg.data.read("),
     "the hub": ("hf:a/b@train", "the path 'hf:a/b@train'; expected a list of samples.\nFix: train=fg.data.read("),
     "a text": ("abc", "'abc' (a str), which would give its characters; expected a list of samples.\nFix: train=[...]."),
     "bytes": (b"abc", "b'abc' (a bytes), which would give its characters; expected"),
-    "a DataFrame": (Frame(), 'a Frame, which would give the names of its columns; expected a list of samples.\nFix: '
-                    'train=it.to_dict("records").'),
-    "another one": (Polars(), "a Polars, which would give its columns; expected a list of samples.\nFix: "
-                    "train=it.to_dicts()."),
     "a mapping": ({"train": [1]}, "a dict, which would give its keys ('train'); expected a list of samples.\nFix: "
                   "train=list(it.values())."),
     "a set": ({"a"}, "a set, whose order differs from process to process; expected a list of samples.\nFix: "
