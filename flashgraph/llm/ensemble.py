@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, ModelUnavailable, PassingFault
-from flashgraph.llm.messages import text_of
+from flashgraph.llm.messages import said_in
 from flashgraph.llm.protocol import Message, Model, Reply, bounds_cost, reply_limit
 
 __all__ = ["Ensemble", "members"]
@@ -65,7 +65,7 @@ class Ensemble:
         fail, raises a `PassingFault` of one that may answer later, else the last error.
         """
         weights = [weight for _, weight in self.members]
-        request = "\0".join(text_of(message["content"]) for message in messages)
+        request = "\0".join(said_in(message) for message in messages)
         first = random.Random(request).choices(range(len(weights)), weights)[0]
         failed: list[ModelUnavailable | PassingFault] = []
         for turn in range(len(weights)):

@@ -10,7 +10,7 @@ from typing import Any
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Message, Reply, whole_text
 
-__all__ = ["as_texts", "checked", "checked_reply", "text_of"]
+__all__ = ["as_texts", "checked", "checked_reply", "said_in", "text_of"]
 
 FORM = '[{"role": "user", "content": "..."}], or one text'
 PART = '{"type": "text", "text": "..."}'
@@ -82,9 +82,16 @@ def text_of(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=repr)
 
 
+def said_in(message: Message) -> str:
+    """Return all that a message says as a text: its content, and the calls of tools as JSON."""
+    calls = message.get("tool_calls")
+    text = text_of(message["content"])
+    return f"{text}\n{text_of(calls)}".lstrip() if calls else text
+
+
 def as_texts(messages: Sequence[Message]) -> list[Message]:
-    """Return the same messages with all contents as texts, which include every part."""
-    return [{**message, "content": text_of(message["content"])} for message in messages]
+    """Return the same messages with all contents as texts, which include every part and call of a tool."""
+    return [{**message, "content": said_in(message)} for message in messages]
 
 
 def _wrong(found: str, expected: str) -> DataError:

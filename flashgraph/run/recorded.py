@@ -12,7 +12,7 @@ import attrs
 
 from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.limits import Limits
-from flashgraph.llm.messages import text_of
+from flashgraph.llm.messages import said_in
 from flashgraph.llm.prices import LOCAL, Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage, bounds_cost
 from flashgraph.llm.sharing import Shared
@@ -94,7 +94,7 @@ class ReplayModel:
             return known.popleft() if len(known) > 1 else known[0]
         if self.otherwise is not None:
             return await self.otherwise.complete(messages, params)
-        said = text_of(messages[-1]["content"]) if messages else ""
+        said = said_in(messages[-1]) if messages else ""
         raise RequestFailed(
             f"{self.name}: the run has no answer to {said[:SHOWN]!r}{'...' if len(said) > SHOWN else ''}; it has "
             f"{len(replies)} requests. Name a model for new requests: {self.name}?else=MODEL"
@@ -127,17 +127,20 @@ class ReplayModel:
         from flashgraph.run.journal.folders import find_run
         from flashgraph.run.journal.keeper import JOURNAL
         from flashgraph.run.journal.rows import Rows
+        from flashgraph.run.journal.tools import KEPT, tool_calls
 
         found: dict[Key, deque[Reply]] = {}
-        expected = (whole, json_of(list_of(pair(word, word))), word, count, count, word, maybe(word))
-        sql = (
-            "SELECT id, messages, reply, prompt_tokens, completion_tokens, finish, model FROM calls "
-            "WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
-        )
+        expected = (whole, json_of(list_of(pair(word, word))), word, count, count, word, maybe(word), tool_calls)
         with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
-            for _, messages, reply, prompt, completion, finish, model in rows.read("calls", expected, sql):
+            calls = "calls" if rows.has("calls", "tools") else "(SELECT *, NULL AS tools FROM calls)"
+            sql = (
+                f"SELECT id, messages, reply, prompt_tokens, completion_tokens, finish, model, tools FROM {calls} "
+                f"WHERE how = 'done' AND {KEPT} ORDER BY id"
+            )
+            for _, messages, reply, *counts, finish, model, tools in rows.read("calls", expected, sql):
                 key = tuple((role, rows.text(name)) for role, name in messages)
-                said = Reply(rows.text(reply), Usage(prompt, completion), 0.0, finish or "stop", model or self.name)
+                end, name = finish or "stop", model or self.name
+                said = Reply(rows.text(reply), Usage(*counts), 0.0, end, name, tool_calls=tools)
                 found.setdefault(key, deque()).append(said)
         if not found:
             raise DataError(f"{self.name}: the run has no model call that was answered.\nFix: name another run.")
@@ -146,4 +149,4 @@ class ReplayModel:
 
 def _key(messages: Sequence[Message]) -> Key:
     """Return messages as the journal keeps them: parts as their JSON."""
-    return tuple((message["role"], text_of(message["content"])) for message in messages)
+    return tuple((message["role"], said_in(message)) for message in messages)

@@ -16,6 +16,7 @@ from tests.journal.damage import FEW
 from tests.journal.small import small_run
 
 BACK = {
+    6: "ALTER TABLE calls DROP COLUMN tools; ALTER TABLE tests DROP COLUMN tools; PRAGMA user_version = 5;",
     5: "DROP TABLE events; PRAGMA user_version = 4;",
     4: "ALTER TABLE sessions DROP COLUMN cause; ALTER TABLE failures DROP COLUMN cause; PRAGMA user_version = 3;",
     3: "ALTER TABLE turns DROP COLUMN chain; PRAGMA user_version = 2;",

@@ -15,12 +15,13 @@ from flashgraph.run.journal.columns import amounts, count, json_of, maybe, numbe
 from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.payloads import Payloads
 from flashgraph.run.journal.store import Statement, Store, fetched
+from flashgraph.run.journal.tools import KEPT, tool_calls, written
 from flashgraph.run.journal.writer import JournalWriter, durable
 
 __all__ = ["Examined"]
 
-COLUMNS = "id, work, request, reply, model, prompt_tokens, completion_tokens, usd, finish"
-DONE = (whole, word, word, word, maybe(word), count, count, maybe(number), word)
+COLUMNS = "id, work, request, reply, model, prompt_tokens, completion_tokens, usd, finish, tools"
+DONE = (whole, word, word, word, maybe(word), count, count, maybe(number), word, tool_calls)
 
 
 class Examined:
@@ -34,10 +35,10 @@ class Examined:
         store.put([("UPDATE tests SET how = 'lost' WHERE how = 'out'", ())]).result()
         self._replies: dict[tuple[str, str], deque[Reply]] = {}
         payloads = Payloads(store.db, store.path)
-        sql = f"SELECT {COLUMNS} FROM tests WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
+        sql = f"SELECT {COLUMNS} FROM tests WHERE how = 'done' AND {KEPT} ORDER BY id"
         rows = select(store.db, store.path, "tests", DONE, sql)
-        for _, work, request, reply, model, prompt, completion, usd, finish in rows:
-            found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model)
+        for _, work, request, reply, model, prompt, completion, usd, finish, tools in rows:
+            found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model, tool_calls=tools)
             self._replies.setdefault((work, request), deque()).append(found)
         self._works = {work for work, _ in self._replies}
         self.before = self._total("WHERE work != ''")
@@ -102,11 +103,11 @@ class Examined:
         else:
             sql = (
                 "UPDATE tests SET how = 'done', spent = ?, reply = ?, model = ?, prompt_tokens = ?,"
-                " completion_tokens = ?, usd = ?, finish = ? WHERE id = ?"
+                " completion_tokens = ?, usd = ?, finish = ?, tools = ? WHERE id = ?"
             )
             text = self._writer.payload(reply.text, statements)
             usage = (reply.usage.prompt, reply.usage.completion)
-            row = (dumped(dict(spent)), text, reply.model, *usage, reply.cost, reply.finish, number)
+            row = (dumped(dict(spent)), text, reply.model, *usage, reply.cost, reply.finish, written(reply), number)
             statements.append((sql, row))
         statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),)))
         self._store.put(statements, self._writer.mark(self._ledger.at_most(), test=number))

@@ -31,6 +31,7 @@ from flashgraph.run.journal.columns import (
 )  # fmt: skip
 from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.payloads import Payloads
+from flashgraph.run.journal.tools import KEPT, tool_calls
 from flashgraph.run.journal.writer import signature
 from flashgraph.run.machine import Machine
 from flashgraph.run.paid_replies import PaidReplies
@@ -148,16 +149,17 @@ def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -
 
 
 def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], payloads: Payloads) -> PaidReplies:
-    """Return the replies to unfinished jobs, except those with tool calls, which a journal does not keep."""
+    """Return the replies to unfinished jobs that are whole."""
     served = PaidReplies()
     sql = (
-        "SELECT id, request, reply, model, prompt_tokens, completion_tokens, usd, finish FROM calls "
-        "WHERE job = ? AND how = 'done' AND finish != 'tool_calls' ORDER BY id"
+        "SELECT id, request, reply, model, prompt_tokens, completion_tokens, usd, finish, tools FROM calls "
+        f"WHERE job = ? AND how = 'done' AND {KEPT} ORDER BY id"
     )
-    expected = (whole, word, word, maybe(word), count, count, maybe(number), word)
+    expected = (whole, word, word, maybe(word), count, count, maybe(number), word, tool_calls)
     for job in starts:
-        for _, key, text, model, prompt, completion, usd, finish in select(db, path, "calls", expected, sql, job):
-            served.add(job, key, Reply(payloads(text), Usage(prompt, completion), usd, finish, model))
+        for _, key, text, model, *counts, usd, finish, tools in select(db, path, "calls", expected, sql, job):
+            reply = Reply(payloads(text), Usage(*counts), usd, finish, model, tool_calls=tools)
+            served.add(job, key, reply)
     return served
 
 

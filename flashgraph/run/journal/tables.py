@@ -9,7 +9,7 @@ from functools import cache
 
 __all__ = ["MIGRATIONS", "SCHEMA", "TABLES", "VACUUMED", "columns_of"]
 
-SCHEMA = 5
+SCHEMA = 6
 """The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
 
 STANDINGS = """
@@ -35,14 +35,14 @@ CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NUL
 CREATE TABLE calls (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, stage TEXT NOT NULL, role TEXT NOT NULL,
     endpoint TEXT NOT NULL, request TEXT NOT NULL, messages TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
     model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, spent TEXT NOT NULL,
-    seconds REAL NOT NULL, finish TEXT NOT NULL, turn INTEGER NOT NULL);
+    seconds REAL NOT NULL, finish TEXT NOT NULL, turn INTEGER NOT NULL, tools TEXT);
 CREATE INDEX calls_of_job ON calls (job);
 CREATE TABLE admissions (turn INTEGER NOT NULL, at REAL NOT NULL, pool TEXT NOT NULL, version INTEGER NOT NULL,
     kind TEXT NOT NULL, artifact INTEGER NOT NULL, parents TEXT NOT NULL, lag INTEGER, provisional INTEGER NOT NULL,
     score REAL, scores TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (pool, version)) WITHOUT ROWID;
 CREATE TABLE tests (id INTEGER PRIMARY KEY, work TEXT NOT NULL, request TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
     model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, finish TEXT NOT NULL,
-    spent TEXT NOT NULL);
+    spent TEXT NOT NULL, tools TEXT);
 CREATE TABLE failures (turn INTEGER NOT NULL, at REAL NOT NULL, job INTEGER NOT NULL, stage TEXT NOT NULL,
     reason TEXT NOT NULL, cause TEXT);
 CREATE TABLE endpoints (turn INTEGER NOT NULL, at REAL NOT NULL, name TEXT NOT NULL, what TEXT NOT NULL, value REAL,
@@ -57,7 +57,16 @@ CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CAUSES = "ALTER TABLE sessions ADD COLUMN cause TEXT; ALTER TABLE failures ADD COLUMN cause TEXT;"
 """The columns stay empty in old rows; see `flashgraph.run.journal.causes`."""
 
-MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;", 3: CAUSES, 4: EVENTS}
+TOOLS = "ALTER TABLE calls ADD COLUMN tools TEXT; ALTER TABLE tests ADD COLUMN tools TEXT;"
+"""The columns stay empty in old rows, whose replies with calls of tools are not whole."""
+
+MIGRATIONS: dict[int, str] = {
+    1: STANDINGS,
+    2: "ALTER TABLE turns ADD COLUMN chain TEXT;",
+    3: CAUSES,
+    4: EVENTS,
+    5: TOOLS,
+}
 """The statements that migrate a schema to the next version, by version."""
 
 VACUUMED = "vacuumed"
@@ -71,6 +80,9 @@ def columns_of(version: int) -> Mapping[str, list[str]]:
         db.executescript(TABLES)
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for table in tables}
+    if version < 6:
+        found["calls"].remove("tools")
+        found["tests"].remove("tools")
     if version < 5:
         del found["events"]
     if version < 4:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio.to_thread
 import attrs
 
-from flashgraph.llm.messages import text_of
+from flashgraph.llm.messages import said_in
 from flashgraph.llm.rates import rate_text
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause, End
@@ -32,6 +32,7 @@ from flashgraph.run.journal.payloads import LONGEST, named
 from flashgraph.run.journal.seal import SEAL, seal
 from flashgraph.run.journal.standings import Standings
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store, fetched
+from flashgraph.run.journal.tools import written
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Answered, Completed, Turn
 
@@ -313,13 +314,11 @@ class JournalWriter:
         stage = self._stages.get(event.job, "")
         if not stage and event.job in machine.jobs:  # an earlier session started it
             stage = self._stages[event.job] = machine.jobs[event.job].node
-        messages = (
-            [[m["role"], self.payload(text_of(m["content"]), statements)] for m in answer.messages] if answer else []
-        )
+        messages = [[m["role"], self.payload(said_in(m), statements)] for m in answer.messages] if answer else []
         reply = answer.reply if answer is not None else None
         statements.append(
             (
-                f"INSERT OR REPLACE INTO calls VALUES ({', '.join('?' * 17)})",
+                f"INSERT OR REPLACE INTO calls VALUES ({', '.join('?' * 18)})",
                 (
                     event.call,
                     event.job,
@@ -338,6 +337,7 @@ class JournalWriter:
                     event.seconds,
                     event.finish,
                     self._turn,
+                    written(reply) if reply is not None else None,
                 ),
             )
         )
