@@ -74,6 +74,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Run code that a model wrote even where no sandbox can be set up.",
 )
+@click.option("--view", is_flag=True, help="Serve a live page of the run until it ends; its address is printed.")
 @click.option(
     "--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True, help="The event loop."
 )
@@ -123,6 +124,7 @@ def command(
         home=home,
         cache=cache,
         any_temperature=options["cache_samples"],
+        view=options["view"],
         words={
             "cache": cache,
             "any_temperature": options["cache_samples"],

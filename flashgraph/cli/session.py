@@ -18,6 +18,7 @@ import click
 from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause, no_defect
 from flashgraph.cli.stopping import Interrupts, end_at_once, rescuing
+from flashgraph.cli.viewing import viewed_beside
 from flashgraph.errors import FlashgraphError
 from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
@@ -75,6 +76,8 @@ class Order:
     cache: str | None = None
     """A file of replies that runs share."""
     any_temperature: bool = False
+    view: bool = False
+    """Whether to serve the page of the run beside it."""
     words: Mapping[str, Any] = attrs.field(factory=dict)
     """The arguments as the command line gave them, stored in the journal for `flashgraph resume`."""
 
@@ -175,23 +178,26 @@ async def _run(
         if (news := progress.on_event(event)) and not live:
             say(news, err=True)
 
-    async with open_run(
-        order.graph,
-        order.task,
-        models=models,
-        schedule=order.schedule,
-        settings=order.settings,
-        budget=order.budget,
-        seed=order.seed,
-        resources=_unconfined(order.graph) if order.unconfined else None,
-        on_event=on_event,
-        folder=order.out,
-        resume=order.resume,
-        accept_changes=order.accept_changes,
-        order=order.words,
-        target_score=order.target,
-        patience=order.patience,
-    ) as run:
+    async with (
+        open_run(
+            order.graph,
+            order.task,
+            models=models,
+            schedule=order.schedule,
+            settings=order.settings,
+            budget=order.budget,
+            seed=order.seed,
+            resources=_unconfined(order.graph) if order.unconfined else None,
+            on_event=on_event,
+            folder=order.out,
+            resume=order.resume,
+            accept_changes=order.accept_changes,
+            order=order.words,
+            target_score=order.target,
+            patience=order.patience,
+        ) as run,
+        viewed_beside(order.out, order.view),
+    ):
         begun.append(run)
         for event in run.result.events:
             progress.on_event(event)  # of earlier sessions, which the hook does not receive

@@ -43,6 +43,9 @@ def test_the_journal_has_the_events_of_the_run(ended: tuple[Path, fg.Result]) ->
         (pool, artifact, score if score is None else round(score, 6)) for pool, artifact, score in admitted
     ]
     assert found[-1].kind == "RunEnded"
+    assert [e.fields["call"] for e in found if e.kind == "CallEnded"] == [
+        e.call for e in result.events if isinstance(e, ev.CallEnded)
+    ]
     assert found[-1].fields["status"] == result.status
 
 
@@ -56,6 +59,8 @@ def test_a_job_names_its_sample_and_the_account_its_reserve(ended: tuple[Path, f
     accounts = [e.fields for e in events if e.kind == "Account"]
     assert accounts
     assert all(set(account["used"]) == set(account["reserved"]) for account in accounts)
+    with StoredRun.open(ended[0]) as run:
+        assert accounts[-1]["used"]["tokens"] == run.spend().tokens
 
 
 @pytest.mark.parametrize("since", [0, 1, 7, 63, 500])

@@ -90,6 +90,10 @@ def test_the_page_and_the_account_count_the_same(runs: Path) -> None:
         opened.until("window.flashgraph.page.standing !== null")
         state, spend = page.evaluate("window.flashgraph.at(1e9)"), run.spend()
         assert (state["calls"], state["out"]) == (spend.calls, 0)
+        opened.until("score => document.querySelector('.tile b').textContent === score", f"{run.best_score():.3f}")
+        tiles = page.locator(".tile b").all_inner_texts()
+        assert tiles[3] == f"{spend.calls:,}"
+        assert tiles[4] == f"{spend.tokens / 1000:.0f} k" if spend.tokens < 1e6 else f"{spend.tokens / 1e6:.2f} M"
 
 
 def test_a_live_run_appears_as_it_goes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeGuard
 
 from flashgraph.run import events as ev
@@ -25,12 +26,13 @@ class Collected:
     def add(self, event: ev.Event) -> None:
         self._events.append(event)
 
-    def end(self) -> list[ev.Event]:
+    def end(self, at: float, settled: Mapping[str, float]) -> list[ev.Event]:
         """Return the events of a session's end: cancelled requests too, which the account counts.
 
         A resume repeats the others of the last turn, and counts such a request again, as lost.
         """
-        return [e for e in self._events if isinstance(e, ev.CallEnded | ev.RunEnded) or is_failure(e)]
+        found = [e for e in self._events if isinstance(e, ev.CallEnded | ev.RunEnded) or is_failure(e)]
+        return [*found, Account(at, dict(settled), dict.fromkeys(settled, 0.0))]
 
     def take(self, turn: Turn, machine: Machine) -> list[ev.Event]:
         """Return all events of a turn, with the readings of servers, the samples of its jobs and the account."""

@@ -136,7 +136,9 @@ class JournalWriter:
         failures = [self._failure(event) for event in self._events if is_failure(event)]
         row = (now, end.status, _plain(end.reason), at, end.cause, self._session)
         try:
-            self._store.put([*failures, (sql, row), account], None, (self._turn, self._collected.end())).result()
+            self._store.put(
+                [*failures, (sql, row), account], None, (self._turn, self._collected.end(at, settled))
+            ).result()
         except JournalError as error:
             # The run has its result, and its stored part can be resumed.
             _log.warning("the journal lacks the end of the run: %s", error)

@@ -35,7 +35,7 @@ export function scorePanel(width) {
   ], { y: (v) => v.toFixed(2), min: 0 });
   let shown = null;
   const other = twin(() => table([["time", (p) => clock(p[0]), true], ["calls", (p) => many(p[1]), true], ["score", (p) => score(p[2]), true], ["interval", (p) => (p[4] === null ? "" : `${score(p[4])} to ${score(p[5])}`)], ["artifact", (p) => p[3] ?? "", true]], shown.curve));
-  body.append(el("div", { class: "legend", text: "line: the best and the interval of its evidence · rings: every candidate at its admission" }), other.node);
+  body.append(el("div", { class: "legend", text: "line: the best confirmed one and the interval of its evidence · rings: every candidate at its admission" }), other.node);
   return { node, update(view) {
     const curve = view.log.curve.filter((p) => p[0] <= view.t), all = view.artifacts.filter((a) => a.mean !== null);
     shown = { curve };
@@ -45,7 +45,7 @@ export function scorePanel(width) {
     rows.push([0, null, null, null, null], [view.log.end, null, null, null, null]);
     rows.sort((a, b) => a[0] - b[0]);
     draw([0, 1, 2, 3, 4].map((k) => rows.map((row) => row[k])));
-    note(last ? `best ${score(last[2])} at ${clock(last[0])}` : "no champion yet");
+    note(last ? `the best confirmed one: ${score(last[2])} at ${clock(last[0])}` : "no champion yet");
     other.update();
   } };
 }

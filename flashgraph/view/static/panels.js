@@ -10,12 +10,12 @@ export function tilesPanel() {
     const of = (name, show = many) => (limits[name] ? ` of ${show(limits[name])}` : "");
     const aside = state.reserved.tokens || 0;
     const tiles = [
-      [score(state.champion && state.champion.score), e ? `best · ${e.tried} of ${e.of} samples tried` : "best score"],
+      [score(state.champion && state.champion.score), e ? `best${state.champion.provisional ? ", provisional" : ""} · ${e.tried} of ${e.of} samples tried` : "best score"],
       [`${clock(t)}${limits.seconds ? ` / ${clock(limits.seconds)}` : ""}`, t < log.end ? `run time · ends at ${clock(log.end)}` : "run time"],
       [many(artifacts.filter((a) => a.state !== "retracted").length), `accepted · ${many(state.used.proposals || 0)} proposals${of("proposals")}`],
-      [many(state.calls), `calls${of("calls")} · ${many(state.failed)} failed`],
-      [many(state.tokens), `tokens${of("tokens")} · ${share(state.cutTokens, state.tokens)} cut off${aside ? ` · ${many(aside)} reserved` : ""}`],
-      [money(state.usd), state.usd || !state.unpriced ? `money${of("usd", money)}` : "no price known"],
+      [many(state.used.calls ?? state.calls), `calls${of("calls")} · ${many(state.failed)} failed`],
+      [many(state.used.tokens ?? state.tokens), `tokens${of("tokens")} · ${share(state.cutTokens, state.tokens)} cut off${aside ? ` · ${many(aside)} reserved` : ""}`],
+      [money(state.used.usd || state.usd), state.usd || !state.unpriced ? `money${of("usd", money)}` : "no price known"],
       [`${state.out}${limit ? ` / ${limit}` : ""}`, limit ? "requests out / limit" : `requests out · most ${state.most}`],
       [many(waiting), "items wait in queues"],
     ];
@@ -110,7 +110,7 @@ export function tokensPanel(width) {
     const rows = Object.entries(view.state.by).sort((a, b) => b[1].tokens - a[1].tokens);
     const lags = Object.entries(view.state.lags), most = Math.max(1, ...lags.map((l) => l[1]));
     body.replaceChildren(table([["stage", ([name]) => el("span", { class: "key" }, swatch(view.palette.css(name)), el("span", { text: name }))], ["calls", ([, c]) => many(c.calls), true], ["cut off", ([, c]) => many(c.cut), true], ["tokens", ([, c]) => many(c.tokens), true], ["cut off", ([, c]) => share(c.cutTokens, c.tokens), true]], rows, { label: "Tokens by stage" }));
-    if (lags.length) body.append(el("h3", { text: "lag of stale work when it was taken up" }), table([["lag", ([k]) => k, true], ["items", ([, n]) => many(n), true], ["", ([, n]) => el("div", { class: "bar", css: { width: `${Math.max(2, (100 * n) / most)}px` } })]], lags.slice(0, 12), { label: "Lag" }));
+    if (lags.length) body.append(el("h3", { text: "lag of stale work when it was taken up" }), table([["lag", ([k]) => k, true], ["items", ([, n]) => many(n), true], ["", ([, n]) => el("div", { class: "bar", css: { width: `${Math.max(2, (100 * n) / most)}px` } })]], lags.slice(0, 8), { label: "Lag" }));
   } };
 }
 
