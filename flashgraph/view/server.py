@@ -40,6 +40,9 @@ POLL = 0.25
 BEAT = 15.0
 """Seconds after which a silent stream sends a comment, so that a dead client is noticed."""
 
+LOT = 20_000
+"""The most events of one message: a page of a long run shows something before it has all."""
+
 MOST = 32
 """The most streams at once."""
 
@@ -124,7 +127,8 @@ class _Pages:
                 if silent >= BEAT:
                     silent = 0.0
                     yield b": still here\n\n"
-                await anyio.sleep(POLL)
+                if not tail.more:
+                    await anyio.sleep(POLL)
         except FlashgraphError as error:
             yield _event("broken", {"error": str(error)})
         finally:
@@ -141,21 +145,30 @@ class _Tail:
         self._since = since
         self._versions: dict[str, int] = {}
         self._seen: tuple[int, str] | None = None
+        self.more = False
+        """Whether the last call left something out."""
 
     def new(self) -> list[bytes]:
         """Return the messages since the last call; none if nothing was written and the run's status is the same."""
         now = (self._run.changed(), self._run.status)
-        if now == self._seen:
+        if now == self._seen and not self.more:
             return []
-        self._seen = now
         found = []
         with self._run.snapshot():
-            for first, rows in self._run.event_lists(since=self._since):
-                self._since = first + len(rows)
-                found.append(_event("events", {"first": first, "rows": rows}, self._since))
-            if changes := changes_of(self._run, self._versions):
-                found.append(_event("changes", changes))
-            found.append(_event("standing", standing_of(self._run)))
+            if now != self._seen:
+                if changes := changes_of(self._run, self._versions):
+                    found.append(_event("changes", changes))
+                found.append(_event("standing", standing_of(self._run)))
+            self._seen = now
+            lot: list[Any] = []
+            for _, rows in self._run.event_lists(since=self._since):
+                lot += rows
+                if len(lot) >= LOT:
+                    break
+        self.more = len(lot) >= LOT
+        if lot:
+            first, self._since = self._since, self._since + len(lot)
+            found.append(_event("events", {"first": first, "rows": lot}, self._since))
         return found
 
 

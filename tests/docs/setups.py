@@ -32,6 +32,7 @@ def score(sample, output):
 
 SETUPS = {
     "docs/how-to/load-data.md": ROWS,
+    "docs/how-to/view-runs.md": WORLD + 'fg.run("gepa", task, models=models, budget=budget, folder="runs/mine")',
     "docs/how-to/read-runs.md": WORLD + 'fg.run("gepa", task, models=models, budget=budget, folder="runs/mine")',
     "docs/how-to/write-a-policy.md": WORLD,
 }

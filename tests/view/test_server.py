@@ -87,7 +87,7 @@ async def test_paths_lead_nowhere_else(runs: Path) -> None:
 
 
 async def read_stream(client: httpx.AsyncClient, path: str, **headers: str) -> list[tuple[str, Any, str]]:
-    """Return the events of a stream until its first standing: kind, data, id."""
+    """Return the events of a stream until its first events of the run: kind, data, id."""
     found, kind, id = [], "", ""
     async with client.stream("GET", path, headers=headers) as answer:
         assert answer.status_code == 200
@@ -99,7 +99,7 @@ async def read_stream(client: httpx.AsyncClient, path: str, **headers: str) -> l
                 id = value
             elif name == "data":
                 found.append((kind, json.loads(value), id))
-                if kind == "standing":
+                if kind == "events":
                     return found
     return found
 

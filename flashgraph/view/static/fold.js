@@ -1,6 +1,6 @@
 // The log of a run, and the state that it leads to at any moment: a fold over its events.
 
-const KEEP = 20000; // events between two kept states, so that the slider goes back fast
+const KEEP = 100000; // events between two kept states, so that the slider goes back fast
 
 /** Positions of the fields of each class of event in its list. */
 function places(fields) {
@@ -126,6 +126,7 @@ export class Log {
     this._jobs = new Map();
     this._samples = new Map();
     this._items = new Map();
+    this._texts = new Map();
     this._taken = [];
     this._count = 0;
     this._kept = [blank()];
@@ -135,10 +136,20 @@ export class Log {
   /** Add events from number `first` on; events that are known already are skipped. */
   add(first, rows) {
     for (const row of rows.slice(Math.max(0, this.rows.length - first))) {
-      this.rows.push(row);
+      // Names are the same in a million rows: one string for each saves most of the memory.
+      for (let k = 0; k < row.length; k += 1) if (typeof row[k] === "string" && row[k].length < 64) row[k] = this._same(row[k]);
       this.end = Math.max(this.end, row[1]);
       this._index(row);
+      // The fold needs only the first fields of an item; the index has its ancestors.
+      this.rows.push(row[0] === "Created" ? row.slice(0, this.places.Created.edge + 1) : row);
     }
+  }
+
+  _same(text) {
+    const found = this._texts.get(text);
+    if (found !== undefined) return found;
+    this._texts.set(text, text);
+    return text;
   }
 
   addChanges(changes) {
@@ -156,7 +167,9 @@ export class Log {
     const [kind, at] = row, p = this.places[kind];
     if (kind === "JobStarted") this._jobs.set(row[p.job], { stage: row[p.stage], item: row[p.item], at });
     else if (kind === "SampleUsed") { const job = this._jobs.get(row[p.job]); if (job) job.sample = `${row[p.split]} ${row[p.index]}`; }
-    else if (kind === "Created") this._items.set(row[p.item], row[p.lineage]);
+    else if (kind === "Created") { if (row[p.lineage].length) this._items.set(row[p.item], row[p.lineage]); }
+    else if (kind === "Ended") this._items.delete(row[p.item]);
+    else if (kind === "JobEnded") this._jobs.delete(row[p.job]);
     else if (kind === "CallStarted") {
       const job = this._jobs.get(row[p.job]) || {};
       let slot = this._taken.indexOf(false);

@@ -28,7 +28,7 @@ export function pipelinePanel(facts, choose, small = false) {
   const { node, body, note } = panel("Pipeline", "on an edge: items that wait · in a box: working / done · orange: waiting or busy");
   const d = facts.drawing, held = el("div", { class: small ? "drawing small" : "drawing" }), boxes = new Map(), counts = new Map();
   const svg = shape("svg", { viewBox: `0 0 ${Math.max(1, d.width)} ${Math.max(1, d.height)}`, width: Math.max(1, d.width), height: Math.max(1, d.height), role: "img", "aria-label": "The graph; the table below has the same" });
-  const arrow = shape("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, shape("path", { d: "M0 0L8 4L0 8z", fill: "var(--faint)" }));
+  const arrow = shape("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, shape("path", { d: "M0 0L8 4L0 8z", fill: "var(--faint)" }));
   svg.append(shape("defs", {}, arrow));
   for (const line of d.lines) {
     const path = shape("path", { class: `wire ${line.kind}`, d: `M${line.points.map((p) => p.join(" ")).join("L")}`, "marker-end": line.kind === "repairs" ? null : "url(#arrow)" });
@@ -73,7 +73,7 @@ export function pipelinePanel(facts, choose, small = false) {
       let text = stage ? `${stage.busy} / ${many(stage.done)}${stage.lag ? ` / lag ${stage.lag}` : ""}` : "";
       if (one.kind === "pool") text = `v${state.versions[name] || 0}${best && best.pool === name ? ` · best ${score(best.score)}` : ""}`;
       else if (one.kind === "source") text = stage ? `${many(stage.done)} draws` : "0 draws";
-      else if (state.verdicts[name]) { const v = state.verdicts[name]; text += ` · ${v.patch} patched`; }
+      else if (state.verdicts[name]) { const v = state.verdicts[name]; text = `${v.patch} of ${v.accept + v.patch + v.discard} patched`; }
       below.textContent = text;
       bar.setAttribute("width", stage ? Math.max(0, (one.width - 8) * Math.min(1, stage.out / all)) : 0);
       bar.setAttribute("fill", view.palette.css(name));
