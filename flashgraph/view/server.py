@@ -19,7 +19,9 @@ import anyio.to_thread
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.llm.serving import HttpRequest, Response, serve_http
+from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.jsontext import printed
+from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.view.facts import (
     Shelf,
@@ -142,6 +144,9 @@ class _Tail:
 
     def __init__(self, run: StoredRun, since: int) -> None:
         self._run = run
+        self._path = run.folder / JOURNAL
+        self._file = self._path.stat().st_ino
+        """A restart puts another file in its place, which this connection does not see."""
         self._since = since
         self._versions: dict[str, int] = {}
         self._seen: tuple[int, str] | None = None
@@ -150,6 +155,8 @@ class _Tail:
 
     def new(self) -> list[bytes]:
         """Return the messages since the last call; none if nothing was written and the run's status is the same."""
+        if not self._path.exists() or self._path.stat().st_ino != self._file:
+            raise JournalError(f"{self._path}: the run was restarted or removed.\nFix: load the page again.")
         now = (self._run.changed(), self._run.status)
         if now == self._seen and not self.more:
             return []

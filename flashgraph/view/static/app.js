@@ -58,7 +58,7 @@ async function open(name) {
     if (kind === "events") page.log.add(data.first, data.rows);
     else if (kind === "changes") page.log.addChanges(data);
     else if (kind === "standing") page.standing = data;
-    else if (kind === "broken") page.error = data.error;
+    else if (kind === "broken") { page.error = data.error; build(); }
     else page.away = kind === "away";
     later();
   });
@@ -66,10 +66,10 @@ async function open(name) {
 
 // ---- drawing: at most once a frame, and four times a second for what is new ---------------------------
 
-let waiting = 0, last = 0;
+let waiting = 0, last = 0, cost = 0;
 function later() {
   if (waiting) return;
-  const wait = Math.max(0, 240 - (performance.now() - last));
+  const wait = Math.max(0, Math.max(240, 3 * cost) - (performance.now() - last)); // a long run leaves time for the reader
   waiting = setTimeout(() => { waiting = 0; last = performance.now(); update(); }, wait);
 }
 function now() { if (waiting) clearTimeout(waiting); waiting = 0; requestAnimationFrame(update); }
@@ -78,8 +78,9 @@ function update() {
   top();
   if (!page.log) return;
   setFine(page.log.end < 20);
-  const shown = view();
+  const began = performance.now(), shown = view();
   for (const one of page.panels) one.update(shown);
+  cost = performance.now() - began;
   const end = page.log.end;
   slider.value = String(end ? Math.round((1000 * shown.t) / end) : 1000);
   slider.setAttribute("aria-valuetext", `${clock(shown.t)} of ${clock(end)}`);

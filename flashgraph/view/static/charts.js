@@ -121,11 +121,12 @@ export function timelinePanel(width, { height = 230, choose = null } = {}) {
       pen.lineTo(x(Math.min(t, end)), up(limits[limits.length - 1][2])); pen.stroke(); pen.setLineDash([]);
     }
     spots = [];
+    const fills = new Map(stages.map((stage) => [stage, view.palette.of(stage)]));
     for (const call of log.calls) {
       if (call.start > t) break;
       const lane = rowsBy === "slot" ? call.slot : stages.indexOf(call.stage);
       const over = call.end === null || call.end > t, from = x(call.start), to = Math.max(from + 1, x(over ? Math.min(t, end) : call.end));
-      const y = top + lane * laneHeight, high = Math.max(1, laneHeight - (laneHeight > 3 ? 1 : 0)), fill = view.palette.of(call.stage);
+      const y = top + lane * laneHeight, high = Math.max(1, laneHeight - (laneHeight > 3 ? 1 : 0)), fill = fills.get(call.stage);
       pen.fillStyle = over || call.how === "done" ? fill : hatched(pen, fill);
       pen.fillRect(from, y, to - from, rowsBy === "slot" ? Math.min(high, Math.max(tall, high)) : high);
       if (choose) spots.push([from, to, y, y + high, call.id]);
