@@ -118,7 +118,7 @@ def failures_table(failures: Sequence[Failures]) -> Table:
 def head(run: StoredRun) -> list[str]:
     """Return the lines for a run's status and spend; of a damaged run all that can be read."""
     lines: list[str] = []
-    for part in (_first, _used, _endpoints, _open, _missing):
+    for part in (_first, _used, _costs, _endpoints, _open, _missing):
         try:
             lines += part(run)
         except FlashgraphError as error:
@@ -149,6 +149,18 @@ def _used(run: StoredRun) -> list[str]:
     if unpriced:
         lines.append(f"price unknown, so the cost is not counted: {', '.join(unpriced)}")
     return lines
+
+
+def _costs(run: StoredRun) -> list[str]:
+    """Return a line for each stage and role that called models; none where there is only one."""
+    costs = run.costs()
+    if len(costs) < 2:
+        return []
+    return [
+        f"{c.stage} ({c.role}): {counted(c.calls, 'call')}, {counted(c.prompt_tokens, 'prompt token')}, "
+        f"{counted(c.completion_tokens, 'reply token')}{f', ${c.usd:.4f}' if c.usd else ''}"
+        for c in costs
+    ]
 
 
 def _endpoints(run: StoredRun) -> list[str]:

@@ -11,6 +11,7 @@ import attrs
 from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
 from flashgraph.run.cause import Cause, End, RunStatus
+from flashgraph.run.costs import StageCost, costs_in
 from flashgraph.run.events import CallEnded, Created, EdgeFailed, Emitted, Ended, Event, JobEnded
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
@@ -193,6 +194,11 @@ class Result:
             machine.plan.graph.name, task, end.status, end.cause, end.reason, tuple(artifacts), best, spent, events,
             prices, {name: pool.value for name, pool in machine.pools.items()},
         )  # fmt: skip
+
+    @property
+    def costs(self) -> tuple[StageCost, ...]:
+        """The costs of each stage's calls to the model of each role, without the held-out test."""
+        return costs_in(self.events)
 
     @property
     def end(self) -> End:

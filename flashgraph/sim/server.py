@@ -188,7 +188,9 @@ def _fields(body: bytes, name: str) -> dict[str, Any]:
         raise ValueError("messages: expected a list of at least one message")
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, str) and not (isinstance(content, list) and content and all(map(_is_part, content))):
+        calls = content is None and isinstance(message, dict) and bool(message.get("tool_calls"))
+        parts = isinstance(content, list) and bool(content) and all(map(_is_part, content))
+        if not (isinstance(content, str) or parts or calls):
             raise ValueError("messages: expected {'role': ..., 'content': text or parts} in each place")
     for key in ("max_tokens", "max_completion_tokens", "priority"):
         if not isinstance(fields.get(key) or 0, int):

@@ -184,7 +184,11 @@ def test_show_artifacts_calls_and_failures(cli: Cli, runs: Path) -> None:
     """Artifacts, calls and failures are printed as tables and as JSON."""
     listed = json.loads(cli("show", "one", "--artifacts", "--json").out)["artifacts"]
     assert "value" not in listed[0]
-    assert len(cli("show", "one", "--artifacts").out.splitlines()) == 3 + 1 + 1 + len(listed)
+    lines = cli("show", "one", "--artifacts").out.splitlines()
+    costs = [line.split(":")[0] for line in lines if " prompt tokens, " in line]
+    assert costs == sorted(costs)
+    assert "propose (reflection)" in costs
+    assert len(lines) == 3 + len(costs) + 1 + 1 + len(listed)
     calls = json.loads(cli("show", "one", "--calls", "3", "--json").out)["calls"]
     assert len(calls) == 3
     assert calls[-1]["messages"][0][0] in ("system", "user")

@@ -13,7 +13,15 @@ import httpx
 import pytest
 
 import flashgraph as fg
-from flashgraph.errors import MalformedReply, ModelError, ModelRefused, ModelUnavailable, PassingFault, Throttled
+from flashgraph.errors import (
+    MalformedReply,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    PassingFault,
+    RequestFailed,
+    Throttled,
+)
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Quota, Reply
 from flashgraph.llm.quotas import quotas
@@ -252,6 +260,20 @@ async def test_wrong_requests_get_an_error(body: bytes, status: int, message: st
         assert (await client.get(f"{url}/v2")).status_code == 404
     assert response.status_code == status
     assert message in response.json()["error"]["message"]
+
+
+@pytest.mark.anyio
+async def test_a_turn_that_only_calls_tools() -> None:
+    """An assistant's message without content is a turn of an agent if it calls tools, and else a mistake."""
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    async with running(server_of()) as url:
+        model = HttpModel(url, key="")
+        async with model.open():
+            reply = await model.complete([*HELLO, said, {"role": "tool", "tool_call_id": "1", "content": "y"}], {})
+            assert reply.text
+            with pytest.raises(RequestFailed, match="text or parts"):
+                await model.complete([{**said, "tool_calls": []}], {})
 
 
 @pytest.mark.anyio

@@ -18,6 +18,7 @@ from typing import Any, cast
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
 from flashgraph.run.cause import Cause
+from flashgraph.run.costs import StageCost
 from flashgraph.run.journal.artifacts import ArtifactRecord, Artifacts
 from flashgraph.run.journal.causes import cause, cause_of_failure
 from flashgraph.run.journal.columns import (
@@ -301,6 +302,10 @@ class StoredRun:
         return best[0] if best is not None else next(iter(self.pools), "")
 
     # ---- calls and failures ------------------------------------------------------------------------------
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """The costs of each stage's calls to the model of each role, without the held-out test."""
+        return self._calls.costs()
 
     def calls(self, *, last: int | None = None) -> Iterator[StoredCall]:
         """The model calls that have ended, in the order of their numbers; with ``last`` only the newest that many.

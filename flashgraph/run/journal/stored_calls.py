@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from flashgraph.run.costs import StageCost
 from flashgraph.run.journal.columns import (
     Expected,
     anything,
@@ -48,6 +49,21 @@ class StoredCalls:
             " UNION ALL SELECT prompt_tokens, completion_tokens, how FROM tests)",
         )
         return round(prompt), round(completion), round(failed), round(lost)
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """Return the costs of the run's own calls that have ended, by stage and role in the order of their names."""
+        rows = self._rows.read(
+            "calls",
+            (whole, word, word, real, real, real, real),
+            "SELECT min(id), stage, role, total(how != 'throttled'), total(prompt_tokens), total(completion_tokens),"
+            " total(usd) FROM calls GROUP BY stage, role ORDER BY stage, role",
+        )
+        return tuple(
+            [
+                StageCost(stage, role, round(calls), round(prompt), round(reply), usd)
+                for _, stage, role, calls, prompt, reply, usd in rows
+            ]
+        )
 
     def unanswered(self) -> int:
         """Return how many requests were sent and have no answer."""
