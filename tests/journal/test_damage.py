@@ -200,7 +200,7 @@ def test_the_head_of_a_damaged_run(folder: Path) -> None:
 )
 def test_resuming_a_damaged_run(sql: str, folder: Path) -> None:
     """Resuming raises one error for the user and writes nothing."""
-    row = "INSERT INTO tests VALUES (9, '', '', 'failed', NULL, NULL, 0, 0, NULL, '', '{}')"
+    row = "INSERT INTO tests VALUES (9, '', '', 'failed', NULL, NULL, 0, 0, NULL, '', '{}', NULL)"
     execute(folder, *([row] if "tests" in sql else []), sql)
     before = (folder / "journal.db").read_bytes()
     with pytest.raises(FlashgraphError, match="\nFix: "):
