@@ -79,9 +79,11 @@ def _drop(db: sqlite3.Connection, path: Path) -> None:
     sql = "SELECT turn, value FROM admissions"
     rows = select(db, path, "admissions", (anything, _payloads), sql)
     kept = {name for _, names in rows for name in names}
-    tools = ", tools = NULL" if db.execute("PRAGMA user_version").fetchone()[0] > 5 else ""
-    db.execute(f"UPDATE calls SET messages = '[]', reply = NULL{tools}")
-    db.execute(f"UPDATE tests SET reply = NULL{tools}")
+    db.execute("UPDATE calls SET messages = '[]', reply = NULL")
+    db.execute("UPDATE tests SET reply = NULL")
+    if db.execute("PRAGMA user_version").fetchone()[0] > 5:
+        db.execute("UPDATE calls SET tools = NULL")
+        db.execute("UPDATE tests SET tools = NULL")
     # No machine has an empty signature: a vacuumed journal can never be replayed as if it were complete.
     db.execute("UPDATE turns SET body = '{\"sign\":[]}' WHERE body NOT LIKE '{\"reopen\"%'")
     every = [name for (name,) in select(db, path, "payloads", (word,), "SELECT hash FROM payloads")]
