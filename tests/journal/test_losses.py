@@ -21,6 +21,7 @@ from flashgraph.run.journal.mark import read_mark
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.wal import lost_commits
 from tests.journal.kit import SCENARIOS, Finished, here, rows, session
+from tests.journal.test_migration import as_of
 
 CYCLIC = SCENARIOS["cyclic"]
 FRAME, PAGE = 24, 4096
@@ -228,15 +229,11 @@ def test_the_chain_of_turns(kind: str, run: Path) -> None:
 
 def test_a_journal_without_checksums(run: Path) -> None:
     """A journal of an older version is resumed, and its new turns are chained."""
+    as_of(run, 2)
     db = sqlite3.connect(run / "journal.db")
-    for column in ("turns DROP COLUMN chain", "sessions DROP COLUMN cause", "failures DROP COLUMN cause"):
-        db.execute(f"ALTER TABLE {column}")
-    db.execute("DROP TABLE events")
-    db.execute("PRAGMA user_version = 2")
     db.execute("DELETE FROM meta WHERE key = 'id'")
     db.commit()
     db.close()
-    (run / "journal.db.mark").unlink()
     with StoredRun.open(run) as stored:
         assert (stored.loss, stored.status) == (None, "killed")
     assert here(CYCLIC, run, schedule="lockstep", budget=fg.Budget(seconds=40)).status in ("budget", "completed")
