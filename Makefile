@@ -52,7 +52,7 @@ coverage: $(READY)  ## fails unless their own tests run every branch of the grap
 		--cov=flashgraph/graph --cov=flashgraph/policies --cov=flashgraph/run --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100 \
 		tests/graph tests/policies tests/run tests/journal tests/proof/test_properties.py \
-		tests/testing/test_policies.py tests/parts/test_parameters.py tests/cli/test_check.py
+		tests/testing/test_policies.py tests/graph/test_params.py tests/cli/test_check.py
 
 docs: $(READY)  ## the site of docs/ in build/site, from pages and code; a warning is an error
 	$(GROUP) docs | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -4,14 +4,22 @@ beam --> pick --> rollout --> vary --> race --> judge --> validate --> beam
 """
 
 import attrs
+from attrs.validators import ge
 
 import flashgraph as fg
 from flashgraph.parts import Archive, Attempt, Candidate, Work, attempt, fenced_answers, rewrite_prompt
 
-graph = fg.Graph("beam", doc=__doc__)
-width = graph.param("width", 4)
-variants = graph.param("variants", 3)
-minibatch = graph.param("minibatch", 6)
+
+@attrs.frozen
+class Params:
+    """The parameters; ``--set width=8`` changes one."""
+
+    width: int = attrs.field(default=4, validator=ge(1))
+    variants: int = attrs.field(default=3, validator=ge(1))
+    minibatch: int = attrs.field(default=6, validator=ge(1))
+
+
+graph = fg.Graph("beam", doc=__doc__, params=Params)
 beam = graph.pool("beam", Archive)
 
 
@@ -34,14 +42,14 @@ def seed(ctx: fg.Draw) -> Candidate:
 
 
 @graph.source(reads=beam, focus=False)
-def pick(ctx: fg.Draw[Archive]) -> Draft | None:
+def pick(ctx: fg.Draw[Archive, Params]) -> Draft | None:
     """Pick one of the best texts and a new minibatch."""
-    best = sorted(ctx.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: ctx[width]]
+    best = sorted(ctx.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: ctx.params.width]
     if not best:
         return None
     parent = ctx.random.choice(best)
     ctx.parents(parent)
-    batch = ctx.random.sample(range(len(ctx.task.train)), min(ctx[minibatch], len(ctx.task.train)))
+    batch = ctx.random.sample(range(len(ctx.task.train)), min(ctx.params.minibatch, len(ctx.task.train)))
     return Draft(parent.value.text, tuple(batch))
 
 
@@ -49,12 +57,12 @@ rollout = graph.stage(attempt, name="rollout", model="task", counts="evaluations
 
 
 @graph.stage(model="reflection", counts="proposals", fanout=16)
-async def vary(seen: fg.Group[Draft, Attempt], ctx: fg.Context) -> fg.Several[Draft]:
+async def vary(seen: fg.Group[Draft, Attempt], ctx: fg.Context[None, Params]) -> fg.Several[Draft]:
     """Return several rewritings in the light of the same attempts."""
     parent, passed = seen.origin, sum(a.score for a in seen.values)
     ((name, text),) = parent.text.items()
     prompt = rewrite_prompt(text, seen.values, ctx.task)
-    asked = {f"{n}": f"{prompt}\n\n(Variant {n}: unlike the others.)" for n in range(1, ctx[variants] + 1)}
+    asked = {f"{n}": f"{prompt}\n\n(Variant {n}: unlike the others.)" for n in range(1, ctx.params.variants + 1)}
     new = await fenced_answers(ctx.llm, asked, temperature=1.0)
     return fg.Several([Draft({name: rewritten}, parent.batch, passed) for rewritten in new.values()])
 

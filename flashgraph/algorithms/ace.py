@@ -15,10 +15,11 @@ the current lines. A curator's change of a line goes back to the curator if the 
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import attrs
+from attrs.validators import ge, le
 
 import flashgraph as fg
 from flashgraph.parts import (
@@ -54,20 +55,27 @@ ROUNDS = 3
 MOST = 64
 """The largest batch; `check` computes the capacity of the loop from it."""
 
-graph = fg.Graph("ace", doc=__doc__)
-mode = graph.param("mode", "offline")
-epochs = graph.param("epochs", 1)
-eval_steps = graph.param("eval_steps", 100)
-test_window = graph.param("test_window", 15)
-batch = graph.param("batch", 1)
-frequency = graph.param("curator_frequency", 1)
-max_tokens = graph.param("max_tokens", 4096)
-budget_tokens = graph.param("budget_tokens", 80_000)
-duplicate_at = graph.param("duplicate_at", 0.9)
-merge_duplicates = graph.param("merge_duplicates", False)
-similarity = graph.param("similarity", "auto")
-answer_after = graph.param("answer_after", True)
-reflection_tokens = graph.param("reflection_tokens", SHOWN_TOKENS)
+
+@attrs.frozen
+class Params:
+    """The parameters; the defaults are those of the published code."""
+
+    mode: Literal["offline", "online"] = "offline"
+    epochs: int = attrs.field(default=1, validator=ge(1))
+    eval_steps: int = attrs.field(default=100, validator=ge(1))
+    test_window: int = attrs.field(default=15, validator=ge(1))
+    batch: int = attrs.field(default=1, validator=[ge(1), le(MOST)])
+    curator_frequency: int = attrs.field(default=1, validator=ge(1))
+    max_tokens: int = attrs.field(default=4096, validator=ge(1))
+    budget_tokens: int = attrs.field(default=80_000, validator=ge(1))
+    duplicate_at: float = attrs.field(default=0.9, validator=[ge(0), le(1)])
+    merge_duplicates: bool = False
+    similarity: str = "auto"
+    answer_after: bool = True
+    reflection_tokens: int = attrs.field(default=SHOWN_TOKENS, validator=ge(1))
+
+
+graph = fg.Graph("ace", doc=__doc__, params=Params)
 
 scores = graph.pool("scores", Checkpoints)
 playbook = graph.pool("playbook", Playbook)
@@ -142,9 +150,9 @@ class Tidied:
 
 
 @graph.source(rounds=1)
-def seed(ctx: fg.Draw) -> PlaybookStart:
+def seed(ctx: fg.Draw[None, Params]) -> PlaybookStart:
     """Emit the task's own playbook, or an empty one."""
-    return PlaybookStart(ctx.task.seed.get("playbook", ""), ctx[budget_tokens], ctx[duplicate_at])
+    return PlaybookStart(ctx.task.seed.get("playbook", ""), ctx.params.budget_tokens, ctx.params.duplicate_at)
 
 
 @attrs.frozen
@@ -156,15 +164,13 @@ class TrainingProgress:
 
 
 @graph.source(reads=playbook, cursor=TrainingProgress())
-def select(ctx: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
+def select(ctx: fg.Draw[Playbook, Params, TrainingProgress]) -> Batch | Snapshot | None:
     """Emit the training samples in order, and snapshots: offline after each ``eval_steps`` samples of an epoch and at
     the end, online before each window. An online snapshot is tested on its window before the training uses it."""
     if ctx.view.newest is None:
         return None
-    if ctx[mode] not in ("offline", "online"):
-        raise fg.DataError(f"mode={ctx[mode]!r}: expected offline or online.\nFix: --set mode=offline")
-    online, size, asked, shown = ctx[mode] == "online", len(ctx.task.train), ctx.cursor.asked, ctx.cursor.shown
-    total, step = (size, ctx[test_window]) if online else (size * ctx[epochs], ctx[eval_steps])
+    online, size, asked, shown = ctx.params.mode == "online", len(ctx.task.train), ctx.cursor.asked, ctx.cursor.shown
+    total, step = (size, ctx.params.test_window) if online else (size * ctx.params.epochs, ctx.params.eval_steps)
     within = asked % size
     until = asked - within + min(size, within - within % step + step)
     if online:
@@ -179,25 +185,27 @@ def select(ctx: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
         return Snapshot({**ctx.task.seed, "playbook": ctx.view.text}, asked, split, tuple(indices), ctx.task.least)
     if asked == total:
         return None
-    numbers = range(asked, min(asked + ctx[batch], until))
+    numbers = range(asked, min(asked + ctx.params.batch, until))
     ctx.cursor = TrainingProgress(numbers.stop, shown)
     return Batch(tuple(TrainingQuestion(number % size) for number in numbers))
 
 
-async def ask(work: Work, ctx: fg.Context[Any], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
+async def ask(work: Work, ctx: fg.Context[Any, Params], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
     """Call the generator once and score its answer; return it with the playbook lines that it cites."""
     sample = ctx.task.samples(work.split)[work.index]
-    reply = await ctx.llm(generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=ctx[max_tokens])
+    reply = await ctx.llm(
+        generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=ctx.params.max_tokens
+    )
     text, used = parse_answer(reply.text)
     return await Attempt.judged(ctx.task, work, text, llm=ctx.llm), used
 
 
-def training(question: TrainingQuestion, ctx: fg.Context[Playbook]) -> Work:
+def training(question: TrainingQuestion, ctx: fg.Context[Playbook, Params]) -> Work:
     return Work({**ctx.task.seed, "playbook": ctx.view.text}, "train", question.sample)
 
 
 @graph.stage(model="generator", reads=playbook, counts="evaluations")
-async def generate(given: TrainingQuestion | Reflection, ctx: fg.Context[Playbook]) -> Answer:
+async def generate(given: TrainingQuestion | Reflection, ctx: fg.Context[Playbook, Params]) -> Answer:
     """Answer with the newest playbook, and with the reflection on the last wrong answer."""
     question = given if isinstance(given, TrainingQuestion) else given.question
     found, used = await ask(training(question, ctx), ctx, question.reflection)
@@ -205,7 +213,7 @@ async def generate(given: TrainingQuestion | Reflection, ctx: fg.Context[Playboo
 
 
 @graph.stage(model="reflector", reads=playbook)
-async def reflect(answer: Answer, ctx: fg.Context[Playbook]) -> Reflection:
+async def reflect(answer: Answer, ctx: fg.Context[Playbook, Params]) -> Reflection:
     """Learn from the first answer in any case, and from later ones while they are wrong."""
     question = answer.question
     if question.round and (answer.right or question.round == ROUNDS):
@@ -216,7 +224,9 @@ async def reflect(answer: Answer, ctx: fg.Context[Playbook]) -> Reflection:
         sample, text, feedback, used = within(shown, tokens, f"task {ctx.task.name!r}")
         return reflect_prompt(sample, text, feedback, answer.right, used)
 
-    reply = await call_within(ctx.llm, prompt, ctx[reflection_tokens], temperature=0, max_tokens=ctx[max_tokens])
+    reply = await call_within(
+        ctx.llm, prompt, ctx.params.reflection_tokens, temperature=0, max_tokens=ctx.params.max_tokens
+    )
     text, tags = parse_tags(reply.usable())
     before = question.before if question.round else answer.score
     learned = attrs.evolve(question, round=question.round + 1, reflection=text, before=before)
@@ -224,29 +234,31 @@ async def reflect(answer: Answer, ctx: fg.Context[Playbook]) -> Reflection:
 
 
 @graph.stage(model="curator", reads=playbook, counts="proposals")
-async def curate(learned: fg.Group[Batch, Reflection], ctx: fg.Context[Playbook]) -> Curated | None:
+async def curate(learned: fg.Group[Batch, Reflection], ctx: fg.Context[Playbook, Params]) -> Curated | None:
     """Turn the lessons into changes of the playbook, at every ``curator_frequency``-th sample of an epoch."""
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
         return None
-    if not any((question.sample + 1) % ctx[frequency] == 0 for question in questions):
+    if not any((question.sample + 1) % ctx.params.curator_frequency == 0 for question in questions):
         return Curated(questions[-1].sample, "", questions=questions, edited=False)
     return await edit(questions, ctx)
 
 
-async def edit(questions: tuple[TrainingQuestion, ...], ctx: fg.Context[Playbook]) -> Curated:
+async def edit(questions: tuple[TrainingQuestion, ...], ctx: fg.Context[Playbook, Params]) -> Curated:
     samples = "\n\n".join(str(ctx.task.train[question.sample]) for question in questions)
     reflections = "\n\n".join(question.reflection for question in questions)
 
     def prompt(tokens: int) -> str:
         return curate_prompt(ctx.view, *within((samples, reflections), tokens, f"task {ctx.task.name!r}"))
 
-    reply = await call_within(ctx.llm, prompt, ctx[reflection_tokens], temperature=0, max_tokens=ctx[max_tokens])
+    reply = await call_within(
+        ctx.llm, prompt, ctx.params.reflection_tokens, temperature=0, max_tokens=ctx.params.max_tokens
+    )
     return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), ctx.view), questions)
 
 
 @graph.stage(model="curator", reads=playbook)
-async def again(stale: fg.Stale[Curated], ctx: fg.Context[Playbook]) -> fg.Verdict[Curated]:
+async def again(stale: fg.Stale[Curated], ctx: fg.Context[Playbook, Params]) -> fg.Verdict[Curated]:
     """Curate again on the current playbook, because a line that the curator changed has changed since."""
     return fg.Verdict.patch(await edit(stale.value.questions, ctx))
 
@@ -256,24 +268,24 @@ def conflicts(delta: Curated, view: Playbook) -> bool:
 
 
 @graph.stage(reads=playbook)
-def tidy(curated: Curated, ctx: fg.Context[Playbook]) -> Tidied:
+def tidy(curated: Curated, ctx: fg.Context[Playbook, Params]) -> Tidied:
     """Find near-duplicate lines after a curation (the paper's bullet analyzer), if ``merge_duplicates`` is set."""
-    if not (ctx[merge_duplicates] and curated.edited):
+    if not (ctx.params.merge_duplicates and curated.edited):
         return Tidied(curated.questions)
-    return Tidied(curated.questions, ctx.view.alike(similarity_named(ctx[similarity])))
+    return Tidied(curated.questions, ctx.view.alike(similarity_named(ctx.params.similarity)))
 
 
 @graph.stage(model="curator")
-async def merge(alike: Alike, ctx: fg.Context) -> Merged:
+async def merge(alike: Alike, ctx: fg.Context[None, Params]) -> Merged:
     """Merge several near-duplicate lines into one."""
-    reply = await ctx.llm(merge_prompt(alike.texts), temperature=0, max_tokens=ctx[max_tokens])
+    reply = await ctx.llm(merge_prompt(alike.texts), temperature=0, max_tokens=ctx.params.max_tokens)
     return Merged(alike.ids, reply.usable().strip(), alike.seen)
 
 
 @graph.stage(model="generator", reads=playbook, counts="evaluations")
-async def answer(done: fg.Group[Tidied, Merged], ctx: fg.Context[Playbook]) -> StepScores | None:
+async def answer(done: fg.Group[Tidied, Merged], ctx: fg.Context[Playbook, Params]) -> StepScores | None:
     """Answer the same samples with the playbook that learned from them. This only measures the training."""
-    if not ctx[answer_after]:
+    if not ctx.params.answer_after:
         return None
     questions = done.origin.questions
     after: list[float] = []
@@ -288,13 +300,19 @@ async def answer(done: fg.Group[Tidied, Merged], ctx: fg.Context[Playbook]) -> S
 
 
 @graph.stage(model="generator", counts="evaluations")
-async def validate(work: Work, ctx: fg.Context) -> Attempt:
+async def validate(work: Work, ctx: fg.Context[None, Params]) -> Attempt:
     """Answer one sample with a snapshot of the playbook."""
     found, _ = await ask(work, ctx)
     return found
 
 
-graph.costs(curating(batch, eval_steps, answer_after, again=ROUNDS))
+@graph.costs
+def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
+    """Count the evaluations of a round and its share of a validation."""
+    params = ctx.params
+    return curating(ctx.task, params.batch, params.eval_steps, params.answer_after, again=ROUNDS)
+
+
 graph.edge(seed, playbook)
 graph.edge(select, generate, only=Batch, scatter=Batch.each, fanout=MOST, stale=fg.refresh())
 graph.edge(generate, reflect, stale=fg.refresh())

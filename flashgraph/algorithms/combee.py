@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import attrs
+from attrs.validators import ge
 
 import flashgraph as fg
 from flashgraph.algorithms import ace, gepa
@@ -39,9 +40,16 @@ HOLE = "<<here>>"
 
 # ---- map, shuffle, reduce --------------------------------------------------------------------------------
 
-part = fg.Graph("combee-part", doc="Reflect on shuffled shares of the records, then combine the drafts.")
-duplication = part.param("duplication", 2)
-reflection_tokens = part.param("reflection_tokens", SHOWN_TOKENS)
+
+@attrs.frozen
+class Params:
+    """The parameters; the default of ``duplication`` is the published one."""
+
+    duplication: int = attrs.field(default=2, validator=ge(1))
+    reflection_tokens: int = attrs.field(default=SHOWN_TOKENS, validator=ge(1))
+
+
+part = fg.Graph("combee-part", doc="Reflect on shuffled shares of the records, then combine the drafts.", params=Params)
 
 
 @attrs.frozen
@@ -90,30 +98,26 @@ class Insight:
 
 
 @part.stage
-def shuffle(brief: Brief, ctx: fg.Context) -> Shuffled:
+def shuffle(brief: Brief, ctx: fg.Context[None, Params]) -> Shuffled:
     """Deal n records, each ``duplication`` times, into floor(sqrt(n)) shares; fewer than four records stay in one
     share."""
-    if ctx[duplication] < 1:
-        raise fg.DataError(
-            f"parameter 'duplication': found {ctx[duplication]!r}, expected 1 or more.\nFix: 2, as published."
-        )
     shares = math.isqrt(len(brief.records))
     if shares <= 1:
         return Shuffled(brief, (brief.records,))
-    dealt = list(brief.records) * ctx[duplication]
+    dealt = list(brief.records) * ctx.params.duplication
     ctx.random.shuffle(dealt)
     return Shuffled(brief, tuple(tuple(dealt[i::shares]) for i in range(shares)))
 
 
 @part.stage(model="reflection")
-async def think(share: Share, ctx: fg.Context) -> str:
+async def think(share: Share, ctx: fg.Context[None, Params]) -> str:
     """Reflect on one share."""
     prompt = partial(share.prompt, f"task {ctx.task.name!r}")
-    return (await call_within(ctx.llm, prompt, ctx[reflection_tokens], **share.sampling)).usable()
+    return (await call_within(ctx.llm, prompt, ctx.params.reflection_tokens, **share.sampling)).usable()
 
 
 @part.stage(model="reflection")
-async def combine(found: fg.Group[Shuffled, str], ctx: fg.Context) -> Insight | None:
+async def combine(found: fg.Group[Shuffled, str], ctx: fg.Context[None, Params]) -> Insight | None:
     """Combine the drafts; a single draft is the result as it is."""
     drafts, brief = found.values, found.origin.brief
     if not drafts:
@@ -121,7 +125,7 @@ async def combine(found: fg.Group[Shuffled, str], ctx: fg.Context) -> Insight | 
     if len(drafts) == 1:
         return Insight(brief, drafts[0])
     prompt = partial(joined, brief, drafts, f"task {ctx.task.name!r}")
-    return Insight(brief, (await call_within(ctx.llm, prompt, ctx[reflection_tokens], **brief.sampling)).usable())
+    return Insight(brief, (await call_within(ctx.llm, prompt, ctx.params.reflection_tokens, **brief.sampling)).usable())
 
 
 def joined(brief: Brief, drafts: Sequence[str], of: str, tokens: int) -> str:
@@ -138,8 +142,6 @@ part.edge(think, combine, gather=True, release=fg.fraction(0.75), late="cancel")
 graph = fg.Graph("combee", doc=__doc__)
 base = graph.include(gepa.graph, "gepa", params={"minibatch": 16}, without=["propose"])
 reflection = graph.include(part, "reflection")
-perfect = base.param(gepa.perfect)
-acceptance = base.param(gepa.acceptance)
 
 
 @attrs.frozen
@@ -156,7 +158,8 @@ class TrialBrief(Brief):
 def brief(batch: fg.Group[gepa.Trial, Attempt], ctx: fg.Context[ParetoFrontier]) -> TrialBrief | None:
     """Make one record of each attempt; skip a perfect minibatch."""
     seen, trial = batch.values, batch.origin
-    if not seen or gepa.solved(seen, ctx[perfect]):
+    params: gepa.Params = ctx.params_of(base)
+    if not seen or gepa.solved(seen, params.perfect_score):
         return None
     ctx.parents(trial.parent)
     name = trial.components[0]
@@ -179,7 +182,8 @@ def write(insight: Insight, ctx: fg.Context) -> gepa.Proposal:
     if not text:
         raise fg.UnusableReply("the reply holds no text between its ``` fences")
     child = {**lesson.trial.text, lesson.component: text}
-    reaching = ctx[acceptance] == "improvement_or_equal"
+    params: gepa.Params = ctx.params_of(base)
+    reaching = params.acceptance == "improvement_or_equal"
     return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, ctx.task.bounds, (lesson.component,))
 
 
@@ -194,7 +198,14 @@ It was rewritten several times, each time in the light of other examples:
 Write one instruction that keeps every fact and rule of these drafts. Where they contradict each other, follow what most
 of them say. Give only the new instruction, once, as plain text between ``` fences."""
 
-graph.costs(reflecting(base.param(gepa.minibatch)))
+
+@graph.costs
+def costs(ctx: fg.Draw) -> fg.Costs:
+    """Count the evaluations of a round: a child and its parent on one minibatch."""
+    params: gepa.Params = ctx.params_of(base)
+    return reflecting(params.minibatch)
+
+
 graph.edge(base["rollout"], brief, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(brief, reflection["shuffle"])
 graph.edge(reflection["combine"], write)
@@ -205,8 +216,6 @@ graph.edge(write, base["trial"], scatter=gepa.Proposal.work, distinct=same_text)
 ace_graph = fg.Graph("combee-ace", doc="ACE on batches of samples; their reflections are curated in shuffled shares.")
 whole = ace_graph.include(ace.graph, "ace", params={"batch": 16}, without=["curate"])
 curation = ace_graph.include(part, "curation", roles={"reflection": "curator"})
-frequency = whole.param(ace.frequency)
-max_tokens = whole.param(ace.max_tokens)
 
 
 @attrs.frozen
@@ -219,15 +228,16 @@ class BatchBrief(Brief):
 @ace_graph.stage(reads=whole["playbook"], counts="proposals")
 def course(learned: fg.Group[ace.Batch, ace.Reflection], ctx: fg.Context[Playbook]) -> BatchBrief | ace.Curated | None:
     """Make one record of each sample and its lesson; emit no change if it is not the curator's turn."""
+    params: ace.Params = ctx.params_of(whole)
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
         return None
-    if not any((question.sample + 1) % ctx[frequency] == 0 for question in questions):
+    if not any((question.sample + 1) % params.curator_frequency == 0 for question in questions):
         return ace.Curated(questions[-1].sample, "", questions=questions, edited=False)
     records = tuple(f"{ctx.task.train[q.sample]}\n\nWhat was learned from it:\n{q.reflection}" for q in questions)
     ask = curate_prompt(ctx.view, HOLE, "(see each case)")
     join = curate_prompt(ctx.view, JOIN_CHANGES, "(see each draft)")
-    return BatchBrief(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": ctx[max_tokens]})
+    return BatchBrief(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": params.max_tokens})
 
 
 @ace_graph.stage(reads=whole["playbook"])
@@ -246,8 +256,14 @@ JOIN_CHANGES = f"""Several curators have each read a share of the cases and draf
 
 Join their drafts: each thing once, everything that any of them knows."""
 
-steps, after = whole.param(ace.eval_steps), whole.param(ace.answer_after)
-ace_graph.costs(curating(whole.param(ace.batch), steps, after, again=ace.ROUNDS))
+
+@ace_graph.costs
+def ace_costs(ctx: fg.Draw) -> fg.Costs:
+    """Count the evaluations of a round and its share of a validation."""
+    params: ace.Params = ctx.params_of(whole)
+    return curating(ctx.task, params.batch, params.eval_steps, params.answer_after, again=ace.ROUNDS)
+
+
 ace_graph.edge(whole["reflect"], course, gather=True, when=ace.Reflection.settled, stale=fg.refresh())
 ace_graph.edge(course, curation["shuffle"], only=BatchBrief)
 ace_graph.edge(course, whole["playbook"], only=ace.Curated)

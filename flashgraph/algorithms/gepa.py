@@ -17,12 +17,13 @@ current best.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import attrs
+from attrs.validators import ge, le
 
 import flashgraph as fg
 from flashgraph.parts import (
-    FRONTIERS,
     SHOWN_TOKENS,
     Attempt,
     Candidate,
@@ -32,38 +33,38 @@ from flashgraph.parts import (
     RoundRobin,
     Validated,
     Work,
-    at_least,
     attempt,
-    between,
     fenced_answers,
-    number_or_none,
-    one_of,
     reachable,
     reflecting,
-    require,
     rewritten,
     same_text,
 )
 from flashgraph.parts.gepa import Crossings
 
-graph = fg.Graph("gepa", doc=__doc__)
+
+@attrs.frozen
+class Params:
+    """The parameters, under the names of the `gepa` package where it has them."""
+
+    minibatch: int = attrs.field(default=3, validator=ge(1))
+    perfect_score: float | None = None
+    acceptance: Literal["strict_improvement", "improvement_or_equal"] = "strict_improvement"
+    components: Literal["round_robin", "all"] = "round_robin"
+    frontier: Frontier = "instance"
+    selection: Literal["pareto", "best", "epsilon_greedy", "top_k"] = "pareto"
+    epsilon: float = attrs.field(default=0.1, validator=[ge(0), le(1)])
+    top_k: int = attrs.field(default=5, validator=ge(1))
+    parents: int = attrs.field(default=1, validator=ge(1))
+    samples: int = attrs.field(default=1, validator=ge(1))
+    merge: bool = False
+    max_merge_invocations: int = attrs.field(default=5, validator=ge(0))
+    merge_val_overlap_floor: int = attrs.field(default=5, validator=ge(1))
+    reflection_tokens: int = attrs.field(default=SHOWN_TOKENS, validator=ge(1))
+
+
+graph = fg.Graph("gepa", doc=__doc__, params=Params)
 frontier = graph.pool("frontier", ParetoFrontier)
-
-minibatch = graph.param("minibatch", 3)
-perfect: fg.Param[float | None] = graph.param("perfect_score", None)
-acceptance = graph.param("acceptance", "strict_improvement")
-components = graph.param("components", "round_robin")
-kind: fg.Param[Frontier] = graph.param("frontier", "instance")
-selection = graph.param("selection", "pareto")
-epsilon = graph.param("epsilon", 0.1)
-top_k = graph.param("top_k", 5)
-parents = graph.param("parents", 1)
-samples = graph.param("samples", 1)
-merge = graph.param("merge", False)
-most_merges = graph.param("max_merge_invocations", 5)
-overlap = graph.param("merge_val_overlap_floor", 5)
-reflection_tokens = graph.param("reflection_tokens", SHOWN_TOKENS)
-
 
 # ---- what flows ------------------------------------------------------------------------------------------
 
@@ -135,38 +136,25 @@ class SamplesSent:
 
 @graph.source(rounds=1)
 def seed(ctx: fg.Draw) -> Candidate:
-    """Emit the task's seed as the first candidate, after checking the values of all parameters."""
-    require(
-        ctx,
-        at_least(minibatch, 1),
-        number_or_none(perfect),
-        one_of(acceptance, "strict_improvement", "improvement_or_equal"),
-        one_of(components, "round_robin", "all"),
-        one_of(kind, *FRONTIERS),
-        one_of(selection, "pareto", "best", "epsilon_greedy", "top_k"),
-        between(epsilon, 0, 1),
-        at_least(top_k, 1),
-        at_least(parents, 1),
-        at_least(samples, 1),
-        at_least(most_merges, 0),
-        at_least(overlap, 1),
-        at_least(reflection_tokens, 1),
-    )
+    """Emit the task's seed as the first candidate."""
     return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
 
 @graph.source(reads=frontier, stream="sequential", cursor=Turns())
-def select(ctx: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
+def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> Trial | Trials | None:
     """Draw parents from the frontier, and for each the next minibatches of the shuffled training set."""
     names, trials = tuple(ctx.task.seed), list[Trial]()
     epochs, turns = ctx.cursor.epochs, ctx.cursor.components.joined(ctx.view.artifacts)
-    for _ in range(ctx[parents]):
+    params = ctx.params
+    for _ in range(params.parents):
         if (parent := drawn(ctx)) is None:
             return None
-        for _ in range(ctx[samples]):
-            batch, epochs = epochs.next(ctx.turn, ctx[minibatch], len(ctx.task.train), ctx.random, further=len(trials))
+        for _ in range(params.samples):
+            batch, epochs = epochs.next(
+                ctx.turn, params.minibatch, len(ctx.task.train), ctx.random, further=len(trials)
+            )
             turn, turns = turns.next(parent.id, len(names))
-            chosen = names if ctx[components] == "all" else (names[turn],)
+            chosen = names if params.components == "all" else (names[turn],)
             trials.append(Trial(parent.value, batch, parent.id, chosen))
     ctx.cursor = Turns(epochs, turns)
     if len(trials) > 1:  # named here, all would be parents of every child
@@ -175,29 +163,31 @@ def select(ctx: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
     return trials[0]
 
 
-def drawn(ctx: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
+def drawn(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Artifact | None:
     """Return one parent, chosen by ``selection``; None while the frontier is empty."""
     if not ctx.view.artifacts:
         return None
-    if ctx[selection] == "best":
+    if ctx.params.selection == "best":
         return ctx.view.best()
-    if ctx[selection] == "epsilon_greedy":
-        explore = ctx.random.random() < ctx[epsilon]
+    if ctx.params.selection == "epsilon_greedy":
+        explore = ctx.random.random() < ctx.params.epsilon
         return ctx.random.choice(list(ctx.view.artifacts.values())) if explore else ctx.view.best()
-    return ctx.view.draw(ctx.random, ctx[kind], ctx[top_k] if ctx[selection] == "top_k" else None)
+    return ctx.view.draw(ctx.random, ctx.params.frontier, ctx.params.top_k if ctx.params.selection == "top_k" else None)
 
 
 @graph.source(reads=frontier, stream="sequential", cursor=Crossings())
-def cross(ctx: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
+def cross(ctx: fg.Draw[ParetoFrontier, Params, Crossings]) -> Proposal | None:
     """Cross two candidates once a child was admitted: each gives the components that it changed since a common
     ancestor."""
     held = ctx.view.artifacts
-    if not ctx[merge] or len(held) < 3:
+    if not ctx.params.merge or len(held) < 3:
         return None
-    grown, ctx.cursor = ctx.cursor.count(held, ctx[most_merges])
+    grown, ctx.cursor = ctx.cursor.count(held, ctx.params.max_merge_invocations)
     if not grown or ctx.cursor.due <= ctx.open:
         return None
-    found, ctx.cursor = ctx.cursor.draw(held, ctx.view.dominators(ctx[kind]), ctx[overlap], ctx.random)
+    found, ctx.cursor = ctx.cursor.draw(
+        held, ctx.view.dominators(ctx.params.frontier), ctx.params.merge_val_overlap_floor, ctx.random
+    )
     if found is None:
         return None
     ctx.parents(*found.parents)
@@ -205,7 +195,7 @@ def cross(ctx: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
 
 
 @graph.source(reads=frontier, cursor=SamplesSent(), evidence=True)
-def confirm(ctx: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
+def confirm(ctx: fg.Draw[ParetoFrontier, Params, SamplesSent]) -> Validated | None:
     """Send the most promising candidate that lacks evidence to more validation samples."""
     sent = ctx.cursor.samples if ctx.open else {}
     found = ctx.view.contender(ctx.random, sent, ctx.champion)
@@ -235,13 +225,13 @@ def solved(seen: Sequence[Attempt], score: float | None) -> bool:
 
 
 @graph.stage(model="reflection", counts="proposals", reads=frontier)
-async def propose(batch: fg.Group[Trial, Attempt], ctx: fg.Context[ParetoFrontier]) -> Proposal | None:
+async def propose(batch: fg.Group[Trial, Attempt], ctx: fg.Context[ParetoFrontier, Params]) -> Proposal | None:
     """Reflect on the parent's attempts and rewrite its components; skip a perfect minibatch.
 
     Under a refresh rule, the rewrite changes the newest best text instead of the parent's.
     """
     seen, drew = batch.values, batch.origin
-    if not seen or solved(seen, ctx[perfect]):
+    if not seen or solved(seen, ctx.params.perfect_score):
         return None
     ctx.parents(drew.parent)
     base = drew.text
@@ -249,9 +239,9 @@ async def propose(batch: fg.Group[Trial, Attempt], ctx: fg.Context[ParetoFrontie
         base = best.value
         ctx.parents(best)
     texts = {name: base[name] for name in drew.components}
-    new = await rewritten(ctx.llm, texts, seen, ctx.task, tokens=ctx[reflection_tokens], whole=base)
+    new = await rewritten(ctx.llm, texts, seen, ctx.task, tokens=ctx.params.reflection_tokens, whole=base)
     indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
-    reaching = ctx[acceptance] == "improvement_or_equal"
+    reaching = ctx.params.acceptance == "improvement_or_equal"
     return Proposal({**base, **new}, "train", indices, to_beat, reaching, ctx.task.bounds, tuple(new))
 
 
@@ -303,7 +293,13 @@ Another one, which learned from different examples:
 Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
 contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
 
-graph.costs(reflecting(minibatch, parents, samples))
+
+@graph.costs
+def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
+    """Count the evaluations of a round: each child and its parent on one minibatch."""
+    return reflecting(ctx.params.minibatch, ctx.params.parents * ctx.params.samples)
+
+
 graph.edge(select, rollout, only=Trial, scatter=Trial.work)
 graph.edge(select, spread, only=Trials)
 graph.edge(spread, rollout, scatter=Trial.work)

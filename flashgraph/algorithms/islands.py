@@ -15,9 +15,10 @@ import math
 import os
 
 import attrs
+from attrs.validators import ge, le
 
 import flashgraph as fg
-from flashgraph.parts import Attempt, Work, at_least, between, clipped, reachable, require
+from flashgraph.parts import Attempt, Work, clipped, reachable
 from flashgraph.parts.islands import (
     Elite,
     Entrant,
@@ -35,26 +36,34 @@ from flashgraph.parts.islands import (
 )
 from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
 
-graph = fg.Graph("islands", doc=__doc__)
-count = graph.param("islands", 4)
-features = graph.param("features", ("complexity", "diversity"))
-bins = graph.param("bins", 10)
-migration = graph.param("migration", 10)
-migrants = graph.param("migrants", 1)
-exploration = graph.param("exploration", 0.2)
-exploitation = graph.param("exploitation", 0.7)
-elites = graph.param("elites", 3)
-top = graph.param("top", 2)
-diverse = graph.param("diverse", 1)
-failures = graph.param("failures", 3)
-threshold = graph.param("threshold", 0.5)
-rewrite = graph.param("rewrite", False)
-longest = graph.param("longest", 20_000)
-seconds = graph.param("seconds", 10.0)
-islands = graph.pool("islands", Islands)
-sandbox = graph.resource("sandbox", Sandbox)
 CORES = os.cpu_count() or 1
 """More programs at once than cores would wait for a core and could exceed their time limit."""
+
+
+@attrs.frozen
+class Params:
+    """The parameters."""
+
+    islands: int = attrs.field(default=4, validator=ge(1))
+    features: tuple[str, ...] | list[str] = ("complexity", "diversity")
+    bins: int = attrs.field(default=10, validator=ge(1))
+    migration: int = attrs.field(default=10, validator=ge(1))
+    migrants: int = attrs.field(default=1, validator=ge(0))
+    exploration: float = attrs.field(default=0.2, validator=[ge(0), le(1)])
+    exploitation: float = attrs.field(default=0.7, validator=[ge(0), le(1)])
+    elites: int = attrs.field(default=3, validator=ge(1))
+    top: int = attrs.field(default=2, validator=ge(0))
+    diverse: int = attrs.field(default=1, validator=ge(0))
+    failures: int = attrs.field(default=3, validator=ge(0))
+    threshold: float = attrs.field(default=0.5, validator=[ge(0), le(1)])
+    rewrite: bool = False
+    longest: int = attrs.field(default=20_000, validator=ge(1))
+    seconds: float = attrs.field(default=10.0, validator=ge(0.1))
+
+
+graph = fg.Graph("islands", doc=__doc__, params=Params)
+islands = graph.pool("islands", Islands)
+sandbox = graph.resource("sandbox", Sandbox)
 
 
 @attrs.frozen
@@ -113,25 +122,25 @@ def settled(batch: fg.Group[NewProgram, QuickCheck]) -> bool:
 
 
 @graph.source(rounds=1)
-def seed(ctx: fg.Draw) -> NewProgram:
-    """Emit the task's program, which founds every island, after checking the values of all parameters."""
-    require(ctx, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
-    require(ctx, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
-    require(ctx, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
-    settings = Settings(ctx[count], (*ctx[features],), ctx[bins], ctx[migration], ctx[migrants], ctx[failures])
+def seed(ctx: fg.Draw[None, Params]) -> NewProgram:
+    """Emit the task's program, which founds every island."""
+    chosen = ctx.params
+    settings = Settings(
+        chosen.islands, (*chosen.features,), chosen.bins, chosen.migration, chosen.migrants, chosen.failures
+    )
     return NewProgram(dict(ctx.task.seed), 0, len(ctx.task.train), settings=settings)
 
 
 @graph.source(reads=islands)
-def select(ctx: fg.Draw[Islands]) -> Draft | None:
+def select(ctx: fg.Draw[Islands, Params]) -> Draft | None:
     """Draw from each island in turn: a parent, inspirations (the island's best and other cells), and its latest
     failures."""
-    island = ctx.emission % ctx[count]
-    parent = ctx.view.draw(island, ctx.random, ctx[exploration], ctx[exploitation], ctx[elites])
+    island = ctx.emission % ctx.params.islands
+    parent = ctx.view.draw(island, ctx.random, ctx.params.exploration, ctx.params.exploitation, ctx.params.elites)
     if parent is None:
         return None
     ctx.parents(parent)
-    others = ctx.view.inspirations(island, parent, ctx.random, ctx[top], ctx[diverse])
+    others = ctx.view.inspirations(island, parent, ctx.random, ctx.params.top, ctx.params.diverse)
     return Draft(
         island,
         parent.value,
@@ -142,28 +151,28 @@ def select(ctx: fg.Draw[Islands]) -> Draft | None:
 
 
 @graph.stage(model="proposer", counts="proposals")
-async def propose(draft: Draft, ctx: fg.Context) -> NewProgram | ProposalFailure:
+async def propose(draft: Draft, ctx: fg.Context[None, Params]) -> NewProgram | ProposalFailure:
     """Ask the model for edits or a whole program; an unusable reply becomes a failure that later proposals see."""
     text = draft.parent.text
     name = component(text)
-    answer = (await ctx.llm(prompt(draft, ctx.task, ctx[rewrite]))).usable()
+    answer = (await ctx.llm(prompt(draft, ctx.task, ctx.params.rewrite))).usable()
     try:
-        new = (rewritten_program if ctx[rewrite] else edited)(text[name], answer)
-        if len(new) > ctx[longest]:
+        new = (rewritten_program if ctx.params.rewrite else edited)(text[name], answer)
+        if len(new) > ctx.params.longest:
             raise fg.UnusableReply(
-                f"the program has {len(new)} characters, more than the {ctx[longest]} that are allowed"
+                f"the program has {len(new)} characters, more than the {ctx.params.longest} that are allowed"
             )
     except fg.UnusableReply as reason:
         return ProposalFailure(draft.island, "propose", str(reason))
     return NewProgram({**text, name: new}, draft.island, len(ctx.task.train), change(text[name], new))
 
 
-async def check(work: Work, ctx: fg.Context) -> Attempt:
+async def check(work: Work, ctx: fg.Context[None, Params]) -> Attempt:
     """Make one call in the sandbox and score its result; a failed call gets the least score, with its reason."""
     sample = ctx.task.samples(work.split)[work.index]
     program, limits = (
         work.text[component(work.text)],
-        SandboxLimits(cpu_seconds=ctx[seconds], wall_seconds=6 * ctx[seconds]),
+        SandboxLimits(cpu_seconds=ctx.params.seconds, wall_seconds=6 * ctx.params.seconds),
     )
     try:
         ran = await ctx[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
@@ -190,15 +199,15 @@ def bar(task: fg.Task, share: float) -> float:
 
 
 @graph.stage(counts="evaluations", workers=CORES)
-async def quick(work: Work, ctx: fg.Context) -> QuickCheck:
+async def quick(work: Work, ctx: fg.Context[None, Params]) -> QuickCheck:
     """Run one cheap check."""
-    return QuickCheck(await check(work, ctx), bar(ctx.task, ctx[threshold]), ctx.task.bounds)
+    return QuickCheck(await check(work, ctx), bar(ctx.task, ctx.params.threshold), ctx.task.bounds)
 
 
 @graph.stage
-def screen(batch: fg.Group[NewProgram, QuickCheck], ctx: fg.Context) -> Entrant | ProposalFailure:
+def screen(batch: fg.Group[NewProgram, QuickCheck], ctx: fg.Context[None, Params]) -> Entrant | ProposalFailure:
     """Pass programs with a sufficient mean to the costly checks. The seed always passes: every island needs it."""
-    program, needed = batch.origin, bar(ctx.task, ctx[threshold])
+    program, needed = batch.origin, bar(ctx.task, ctx.params.threshold)
     mean = sum(c.score if c is not None else ctx.task.least for c in (m.value for m in batch.members)) / batch.size
     if mean >= needed or program.settings is not None:
         return Entrant(program.text, program.island, len(ctx.task.val), program.settings, ctx.task.least)

@@ -17,9 +17,10 @@ evaluate, archive.
 """
 
 import attrs
+from attrs.validators import ge
 
 import flashgraph as fg
-from flashgraph.parts import Work, at_least, require
+from flashgraph.parts import Work
 from flashgraph.parts.meta_harness import (
     DRIVER,
     Checked,
@@ -44,10 +45,17 @@ from flashgraph.parts.meta_harness import (
 )
 from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
 
-graph = fg.Graph("meta_harness", doc=__doc__)
-candidates = graph.param("candidates", 3)
-turns = graph.param("turns", 8)
-overlap = graph.param("overlap", 1)
+
+@attrs.frozen
+class Params:
+    """The parameters."""
+
+    candidates: int = attrs.field(default=3, validator=ge(1))
+    turns: int = attrs.field(default=8, validator=ge(1))
+    overlap: int = attrs.field(default=1, validator=ge(1))
+
+
+graph = fg.Graph("meta_harness", doc=__doc__, params=Params)
 archive = graph.pool("archive", HarnessArchive)
 sandbox = graph.resource("sandbox", Sandbox)
 
@@ -65,25 +73,24 @@ def start(ctx: fg.Draw) -> Program | None:
     """Emit one baseline a round; a task that is not made for harness programs ends the run before any cost."""
     if ctx.emission == 0:
         require_datasets(ctx.task)
-        require(ctx, at_least(overlap, 1))
     programs = baselines(ctx.task)
     return programs[ctx.emission] if ctx.emission < len(programs) else None
 
 
 @graph.source(reads=archive)
-def iterate(ctx: fg.Draw[HarnessArchive]) -> Iteration | None:
+def iterate(ctx: fg.Draw[HarnessArchive, Params]) -> Iteration | None:
     """Emit the next iteration once every baseline was tried, while fewer than ``overlap`` iterations are open.
 
     Iterations that start from the same archive learn nothing from each other.
     """
     ctx.no_parents()
-    if len(ctx.view.entries) < len(baselines(ctx.task)) or ctx.open >= ctx[overlap]:
+    if len(ctx.view.entries) < len(baselines(ctx.task)) or ctx.open >= ctx.params.overlap:
         return None
     return Iteration(ctx.emission + 1, ctx.view.line is not None)
 
 
 @graph.stage(model="proposer", counts="proposals", reads=archive)
-async def propose(iteration: Iteration, ctx: fg.Context[HarnessArchive]) -> fg.Several[Program | FailedProgram]:
+async def propose(iteration: Iteration, ctx: fg.Context[HarnessArchive, Params]) -> fg.Several[Program | FailedProgram]:
     """Let the proposer read programs, scores and failures, and write new programs; writing none is a failure too.
 
     The entries that it read are the parents of its programs.
@@ -93,8 +100,8 @@ async def propose(iteration: Iteration, ctx: fg.Context[HarnessArchive]) -> fg.S
         ctx.view.focus() if iteration.focused else ctx.view,
         ctx.task,
         number=iteration.number,
-        turns=ctx[turns],
-        candidates=ctx[candidates],
+        turns=ctx.params.turns,
+        candidates=ctx.params.candidates,
     )
     ctx.parents(*found.read)
     return fg.Several(found.results)
@@ -182,9 +189,9 @@ async def taught(code: str, dataset: str, ctx: fg.Context) -> str:
 
 
 @graph.costs
-def costs(ctx: fg.Draw) -> fg.Costs:
+def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
     """Count the evaluations of the baselines, and of one to all programs of an iteration."""
-    return fg.Costs(least=len(ctx.task.val), seeds=len(baselines(ctx.task)), children=ctx[candidates])
+    return fg.Costs(least=len(ctx.task.val), seeds=len(baselines(ctx.task)), children=ctx.params.candidates)
 
 
 graph.edge(start, validate)

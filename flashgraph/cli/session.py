@@ -304,7 +304,7 @@ async def _tested(
                 model,
                 ledger,
                 stage=stage,
-                params=run.machine.plan.params_of(stage),
+                given=run.machine.plan.given(stage),
                 resources=run.resources,
                 examined=run.examined,
                 limit=_reached(run, model, models),

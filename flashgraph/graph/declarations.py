@@ -11,20 +11,20 @@ from typing_extensions import TypeVar
 from flashgraph.errors import Place, Problem, did_you_mean, frame_of_caller
 from flashgraph.graph.handles import PoolNode, Source, SourceDecorator, Stage, StageDecorator
 from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
+from flashgraph.graph.params import params_of_class
 from flashgraph.graph.ports import Costs, Openable, Param, Resource
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, NodeSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.tasks.workers import Runs
 
 __all__ = ["Declarations"]
 
-P = TypeVar("P")
 R = TypeVar("R", bound=Openable)
 
 
 class Declarations:
     """The parameters, resources, nodes and edges of a graph; ``spec`` is the graph as a frozen value."""
 
-    def __init__(self, name: str, doc: str = "") -> None:
+    def __init__(self, name: str, doc: str = "", *, params: type | None = None) -> None:
         self.name = name
         self.place = Place.of_caller()
         self.noted: list[Problem] = []
@@ -33,12 +33,15 @@ class Declarations:
         """Nodes that miss an edge because of a mistake in it."""
         self._doc = doc
         self._params: dict[str, Param[Any]] = {}
+        self._classes: dict[str, type] = {}
         self._resources: dict[str, Resource[Any]] = {}
         self._nodes: dict[str, NodeSpec] = {}
         self._edges: list[EdgeSpec] = []
         self._tests: str | None = None
         self._costs: Callable[[Any], Costs] | None = None
         self._result: str | None = None
+        if params is not None:
+            self._declare(params)
 
     @property
     def spec(self) -> GraphSpec:
@@ -53,33 +56,28 @@ class Declarations:
             self._tests,
             self._costs,
             self._result,
+            dict(self._classes),
         )
 
     def note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
         """Note a mistake in the current declaration."""
         self.noted.append(Problem(code, Place.of_caller(), what, found, expected, fix))
 
-    def param(self, name: str, default: P) -> Param[P]:
-        """Declare a parameter: functions read it as ``ctx[param]``, ``--set name=value`` sets it."""
-        param = Param(name, default, Place.of_caller())
-        if name in self._params:
+    def _declare(self, params: type) -> None:
+        """Declare the fields of a class as parameters."""
+        try:
+            found = params_of_class(params, Place.of_caller())
+        except Exception as error:
             self.note(
-                "duplicate-param",
-                f"parameter {name!r}",
-                f"a second parameter of that name (the first is at {self._params[name].place})",
-                "one parameter a name",
-                f"rename one, e.g. {f'{name}_2'!r}",
+                "bad-params",
+                f"parameters of graph {self.name!r}",
+                f"params={shown(params)}: {error}",
+                "an attrs class whose fields all have a type and a default",
+                "@attrs.frozen above class Params, and NAME: TYPE = DEFAULT in it",
             )
-        elif not isinstance(name, str) or not name.replace(".", "_").isidentifier():
-            self.note(
-                "bad-name",
-                f"parameter {name!r}",
-                repr(name),
-                "a name of letters, digits and underscores: --set gives it a value",
-                f"graph.param({identifier(name)!r}, ...)",
-            )
-        self._params[text(name)] = param
-        return param
+            return
+        self._classes[""] = params
+        self._params |= {param.name: param for param in found}
 
     def resource(self, name: str, factory: Callable[..., R]) -> Resource[R]:
         """Declare something that each run holds open for its stages, such as a sandbox: ``ctx[resource]`` in a stage.

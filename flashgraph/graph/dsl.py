@@ -57,6 +57,10 @@ class Graph(Declarations):
 
     Declare pools, sources, stages and edges on it.  ``flashgraph check``, ``draw`` and ``run`` then work on its file.
     ``spec`` is the graph as a frozen value.
+
+    ``params`` is an attrs class.  Its fields, each with a type and a default, are the parameters of the algorithm:
+    functions read ``ctx.params.NAME``, and ``--set NAME=VALUE`` sets one.  Values are checked against the types and
+    the validators of the class before a model opens.
     """
 
     def tests_with(self, stage: Stage[Any, Any]) -> None:
@@ -83,7 +87,7 @@ class Graph(Declarations):
             return
         self._result = pool.name
 
-    def costs(self, function: Callable[[Draw[None]], Costs]) -> Callable[[Draw[None]], Costs]:
+    def costs(self, function: Callable[[Draw[None, Any]], Costs]) -> Callable[[Draw[None, Any]], Costs]:
         """Declare how many evaluations a run takes, as a function of ``ctx.task`` and the parameters.
 
         ``flashgraph run`` uses it to say what a budget buys.  A decorator: ``@graph.costs``.
@@ -108,12 +112,12 @@ class Graph(Declarations):
 
     @overload
     def source(
-        self, body: Callable[[Draw[Any, Any]], Out | None], /, **options: Unpack[SourceOptions]
+        self, body: Callable[[Draw[Any, Any, Any]], Out | None], /, **options: Unpack[SourceOptions]
     ) -> Source[Out]: ...
     @overload
     def source(
         self,
-        body: Callable[[Draw[V, Any]], Out | None],
+        body: Callable[[Draw[V, Any, Any]], Out | None],
         /,
         *,
         reads: PoolNode[Any, V],
@@ -147,18 +151,20 @@ class Graph(Declarations):
 
     @overload
     def stage(
-        self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /, **options: Unpack[StageOptions]
+        self, body: Callable[[A, Context[Any, Any]], Awaitable[Several[B] | None]], /, **options: Unpack[StageOptions]
     ) -> Stage[A, B]: ...
     @overload
     def stage(
-        self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /, **options: Unpack[StageOptions]
+        self, body: Callable[[A, Context[Any, Any]], Awaitable[B | None]], /, **options: Unpack[StageOptions]
     ) -> Stage[A, B]: ...
     @overload
     def stage(
-        self, body: Callable[[A, Context[Any]], Several[B] | None], /, **options: Unpack[StageOptions]
+        self, body: Callable[[A, Context[Any, Any]], Several[B] | None], /, **options: Unpack[StageOptions]
     ) -> Stage[A, B]: ...
     @overload
-    def stage(self, body: Callable[[A, Context[Any]], B | None], /, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
+    def stage(
+        self, body: Callable[[A, Context[Any, Any]], B | None], /, **options: Unpack[StageOptions]
+    ) -> Stage[A, B]: ...
     @overload
     def stage(
         self, body: Callable[[A], Awaitable[Several[B] | None]], /, **options: Unpack[StageOptions]

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flashgraph.graph.ports import Artifact, Context, Draw, Param, PoolEvent, Several
+from flashgraph.graph.ports import Artifact, Context, Draw, PoolEvent, Several
 from flashgraph.graph.spec import Order, Staleness
 from flashgraph.tasks.workers import Runs
 
@@ -30,7 +30,6 @@ __all__ = [
 A = TypeVar("A")
 B = TypeVar("B")
 V = TypeVar("V")
-P = TypeVar("P")
 Out = TypeVar("Out")
 In_contra = TypeVar("In_contra", contravariant=True)
 Out_co = TypeVar("Out_co", covariant=True)
@@ -100,10 +99,6 @@ class Included:
         """Return the handle of a node.  mypy knows neither its kind nor its types; `check` does."""
         return self.owner.handle(self.names.get(name, f"{self.prefix}.{name}"))
 
-    def param(self, param: Param[P]) -> Param[P]:
-        """Return a parameter of the included graph under the name that this graph's own stages read it by."""
-        return attrs.evolve(param, name=f"{self.prefix}.{param.name}")
-
 
 class SourceOptions(TypedDict, total=False):
     """Options of `Graph.source`, except ``reads``."""
@@ -147,7 +142,7 @@ class SourceDecorator(Generic[V]):
     def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options
 
-    def __call__(self, body: Callable[[Draw[V, Any]], Out | None], /) -> Source[Out]:
+    def __call__(self, body: Callable[[Draw[V, Any, Any]], Out | None], /) -> Source[Out]:
         return self._graph._add_source(body, **self._options)
 
 
@@ -158,13 +153,13 @@ class StageDecorator:
         self._graph, self._options = graph, options
 
     @overload
-    def __call__(self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /) -> Stage[A, B]: ...
+    def __call__(self, body: Callable[[A, Context[Any, Any]], Awaitable[Several[B] | None]], /) -> Stage[A, B]: ...
     @overload
-    def __call__(self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /) -> Stage[A, B]: ...
+    def __call__(self, body: Callable[[A, Context[Any, Any]], Awaitable[B | None]], /) -> Stage[A, B]: ...
     @overload
-    def __call__(self, body: Callable[[A, Context[Any]], Several[B] | None], /) -> Stage[A, B]: ...
+    def __call__(self, body: Callable[[A, Context[Any, Any]], Several[B] | None], /) -> Stage[A, B]: ...
     @overload
-    def __call__(self, body: Callable[[A, Context[Any]], B | None], /) -> Stage[A, B]: ...
+    def __call__(self, body: Callable[[A, Context[Any, Any]], B | None], /) -> Stage[A, B]: ...
     @overload
     def __call__(self, body: Callable[[A], Awaitable[Several[B] | None]], /) -> Stage[A, B]: ...
     @overload

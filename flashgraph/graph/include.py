@@ -42,7 +42,9 @@ def include(
     without = [n for n in without if not isinstance(spec.nodes.get(n), PoolSpec)]
     replaced = {p.name: pools[p.name].name for p in spec.pools if _usable(graph, part, p.name, pools)}
     for param in spec.params.values():
-        graph.param(f"{prefix}.{param.name}", params.get(param.name, param.default))
+        name = f"{prefix}.{param.name}"
+        graph._params[name] = attrs.evolve(param, name=name, default=params.get(param.name, param.default))
+    graph._classes |= {f"{prefix}.{inner}": kind for inner, kind in spec.classes.items()}
     for resource in spec.resources.values():
         graph.resource(resource.name, resource.factory)
     names = {n: replaced.get(n, f"{prefix}.{n}") for n in spec.nodes if n not in without}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random as _random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, Literal, Protocol, Self, overload
+from typing import Any, Generic, Literal, Protocol, Self
 
 import attrs
 from typing_extensions import TypeVar
@@ -26,7 +26,6 @@ __all__ = [
     "Draw",
     "Group",
     "Member",
-    "Param",
     "Pool",
     "PoolEvent",
     "Resource",
@@ -39,12 +38,12 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 O_co = TypeVar("O_co", covariant=True)
 M_co = TypeVar("M_co", covariant=True)
-P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
 R = TypeVar("R", bound="Openable")
 V = TypeVar("V", default=Any)
 # Not Any: with an Any in an argument's type, mypy cannot choose an overload of graph.stage.
 W = TypeVar("W", default=object)
+Q = TypeVar("Q", default=object)
 C = TypeVar("C", default=None)
 In_contra = TypeVar("In_contra", contravariant=True)
 
@@ -187,11 +186,16 @@ class Pool(Protocol[In_contra]):
 
 @attrs.frozen
 class Param(Generic[P_co]):
-    """A named parameter of a graph; read it as ``ctx[param]``, set it with ``--set name=value``."""
+    """A named parameter of a graph: a field of its parameter class, which ``--set name=value`` sets.
+
+    The parameters of an included graph have its prefix in their names (``ace.batch``).
+    """
 
     name: str
     default: P_co
     place: Place | None = attrs.field(default=None, eq=False, repr=False)
+    kind: Any = Any
+    """The annotation of the field."""
 
 
 class Openable(Protocol):
@@ -221,22 +225,34 @@ class Change:
     artifact: Artifact
 
 
+class Part(Protocol):
+    """An included graph."""
+
+    @property
+    def prefix(self) -> str: ...
+
+
 @attrs.define(eq=False)
-class _Ctx(Generic[V]):
+class _Ctx(Generic[V, Q]):
     task: Task[Any, Any]
     view: V
     _stream: _random.Random | str
     """The random stream, or its seed: a stream takes longer to make than most stages run."""
-    _params: Mapping[str, Any]
+    params: Q = attrs.field(default=None)
+    """The parameters of the graph that declares the function: an object of its parameter class."""
+    _parts: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    """By prefix, the parameters of the graphs that are included in that graph."""
     _resources: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     _used: list[int] | None = attrs.field(default=None, init=False)
 
-    @overload
-    def __getitem__(self, key: Param[P]) -> P: ...
-    @overload
-    def __getitem__(self, key: Resource[R]) -> R: ...
-    def __getitem__(self, key: Any) -> Any:
-        return (self._resources if isinstance(key, Resource) else self._params)[key.name]
+    def __getitem__(self, resource: Resource[R]) -> R:
+        """Return what the run holds open under a resource."""
+        found: R = self._resources[resource.name]
+        return found
+
+    def params_of(self, part: Part) -> Any:
+        """Return the parameters of an included graph, which `Graph.include` returned, as an object of its class."""
+        return self._parts[f"{part.prefix}."]
 
     @property
     def random(self) -> _random.Random:
@@ -265,7 +281,7 @@ class _Ctx(Generic[V]):
 
 
 @attrs.define(eq=False)
-class Draw(_Ctx[V], Generic[V, C]):
+class Draw(_Ctx[V, Q], Generic[V, Q, C]):
     """The argument of a source: the pool's view, a random stream and a cursor.
 
     ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next,
@@ -306,7 +322,7 @@ def _no_model(*_: Any, **__: Any) -> Any:
 
 
 @attrs.define(eq=False)
-class Context(_Ctx[W], Generic[W]):
+class Context(_Ctx[W, Q], Generic[W, Q]):
     """The second argument of a stage.
 
     ``llm`` calls the stage's model.  ``view`` is the pool that the stage reads, at the version that its result is

@@ -97,7 +97,7 @@ def _read(places: list[str], hints: Mapping[str, Any], extra: str | None) -> Sig
 def _not_a_function(body: Any) -> Unreadable:
     if isinstance(body, functools.partial):
         inner = function_name(body.func)
-        fix = f"a def that calls {inner}; make the varying part a graph.param, read as ctx[param]"
+        fix = f"a def that calls {inner}; make the varying part a parameter of the graph: ctx.params.NAME"
     elif inspect.isclass(body):
         fix = f"a def that returns {body.__name__}(...)"
     elif callable(body):

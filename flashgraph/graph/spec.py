@@ -176,6 +176,8 @@ class GraphSpec:
     """A function of a `Draw` without a view that returns how many evaluations a run takes; None if undeclared."""
     result: str | None = None
     """The pool whose champion a run hands out; None for the first declared pool that has a champion."""
+    classes: Mapping[str, type] = attrs.field(factory=dict)
+    """By prefix, the parameter classes of the graph ("") and of the graphs in it."""
 
     @property
     def results(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from flashgraph.graph.ports import Group, Several, Stale, Verdict
+from flashgraph.graph.ports import Context, Draw, Group, Several, Stale, Verdict
 
 __all__ = ["assignable", "classes_of", "is_a", "members_of", "narrowed", "show", "show_apart", "unstorable"]
 
@@ -152,6 +152,9 @@ def show(hint: Any, *, full: bool = False) -> str:
         return " | ".join(show(a, full=full) for a in arguments)
     if origin is typing.Literal:
         return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin in (Draw, Context):
+        while len(arguments) > 1 and arguments[-1] in (object, type(None)):
+            arguments = arguments[:-1]  # a default that nobody writes
     if arguments:
         return f"{show(origin, full=full)}[{', '.join(show(a, full=full) for a in arguments)}]"
     name = getattr(hint, "__name__", None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from flashgraph.graph.params import given, objects
 from flashgraph.graph.ports import Draw
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.observe.words import counted
@@ -115,7 +116,7 @@ def outlook(
     if graph.costs is None:
         return None
     chosen, values = apply_settings(graph, schedule_of(schedule), {}, settings or {})
-    costs = graph.costs(Draw(task, None, random.Random(0), values))
+    costs = graph.costs(Draw(task, None, random.Random(0), **given(objects(graph.classes, values))))
     size = _validation(graph, chosen, len(task.val))
     takes = costs.start + costs.seeds * size, costs.least, costs.most + costs.children * size
     reserve = chosen.reserve if any(source.evidence for source in graph.sources) else 0.0

@@ -9,7 +9,6 @@ from flashgraph.parts.clipping import SHOWN_TOKENS, call_within, clipped, fitted
 from flashgraph.parts.costs import curating, reflecting
 from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
-from flashgraph.parts.parameters import Requirement, at_least, between, number_or_none, one_of, require
 from flashgraph.parts.reflection import examples, fenced_answers, fenced_text, rewrite_prompt, rewriting, rewritten
 from flashgraph.parts.sampling import Epochs, RoundRobin
 
@@ -23,15 +22,12 @@ __all__ = [
     "Epochs",
     "Frontier",
     "ParetoFrontier",
-    "Requirement",
     "RoundRobin",
     "Snapshot",
     "StepScores",
     "Validated",
     "Work",
-    "at_least",
     "attempt",
-    "between",
     "call_within",
     "clipped",
     "curating",
@@ -39,11 +35,8 @@ __all__ = [
     "fenced_answers",
     "fenced_text",
     "fitted",
-    "number_or_none",
-    "one_of",
     "reachable",
     "reflecting",
-    "require",
     "rewrite_prompt",
     "rewriting",
     "rewritten",

@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
+from flashgraph.graph.params import choices, expected, objects, takes
+from flashgraph.graph.ports import Param
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 from flashgraph.policies.champion import Best, Proven, proven, the_best
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
@@ -148,9 +150,10 @@ def _example(text: str, setting: str) -> str:
     return EXAMPLES.get(close[0], close[0]) if close else FIXES.get(setting.rpartition(".")[2], "discard(4)")
 
 
-def _parse_param(text: str, default: Any) -> Any:
-    """Return a parameter's value from the command line: a literal, or the text itself if the default is a string."""
-    if isinstance(default, bool) and text.strip().lower() in ("true", "false"):
+def _parse_param(text: str, param: Param[Any]) -> Any:
+    """Return a parameter's value from the command line: a literal, or the text itself if the parameter is a string."""
+    default = param.default
+    if (isinstance(default, bool) or takes(param, True)) and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:
         value = ast.literal_eval(text.strip()) if len(text) <= LONGEST else text
@@ -173,9 +176,9 @@ def apply_settings(
     for name, raw, in_params in entries:
         owner, dot, setting = name.rpartition(".")
         if name in chosen:
-            default = graph.params[name].default
-            given = _parse_param(raw, default) if isinstance(raw, str) and not in_params else raw
-            chosen[name] = _param(name, given, default)
+            param = graph.params[name]
+            given = _parse_param(raw, param) if isinstance(raw, str) and not in_params else raw
+            chosen[name] = _param(param, given)
             continue
         if setting == "workers" and isinstance(raw, str) and (upto := re.fullmatch(r"1\.\.(\d+)", raw.strip())):
             raw = upto[1]  # 1..32: the control policy chooses within this range
@@ -189,6 +192,7 @@ def apply_settings(
             schedule = attrs.evolve(schedule, edges={**schedule.edges, owner: policies})
         else:
             raise DataError(_unknown(graph, name, in_params=in_params))
+    objects(graph.classes, chosen)  # which raises if the class refuses a value
     _each(graph, schedule)
     _together(graph, schedule)
     return schedule, chosen
@@ -197,15 +201,15 @@ def apply_settings(
 def _each(graph: GraphSpec, schedule: Schedule) -> None:
     """Raise `DataError` for the first value of ``schedule`` of the wrong kind, or for an unknown node or edge."""
     kinds: dict[str, tuple[type, ...]] = {f"{stage.name}.workers": (int,) for stage in graph.stages}
-    kinds |= {f"{edge.name}.{option}": takes for edge in graph.edges for option, takes in EDGE_SETTINGS.items()}
+    kinds |= {f"{edge.name}.{option}": takers for edge in graph.edges for option, takers in EDGE_SETTINGS.items()}
     values = {f"{stage}.workers": most for stage, most in schedule.workers.items()}
     values |= {f"{edge}.{option}": value for edge, chosen in schedule.edges.items() for option, value in chosen.items()}
     for name, value in values.items():
         if name not in kinds:
             raise DataError(_unknown(graph, name, in_params=False))
         _typed(name, value, kinds[name])
-    for name, takes in SCHEDULE_SETTINGS.items():
-        _typed(name, getattr(schedule, name), takes)
+    for name, expected_types in SCHEDULE_SETTINGS.items():
+        _typed(name, getattr(schedule, name), expected_types)
 
 
 def _together(graph: GraphSpec, schedule: Schedule) -> None:
@@ -225,23 +229,17 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
             )
 
 
-def _param(name: str, value: Any, default: Any) -> Any:
-    """Return ``value`` if it has the kind of its default: an int may replace a float, and None allows any kind."""
-    kind = type(default)
-    if isinstance(value, bool) != isinstance(default, bool) and default is not None:
-        fits = False
-    elif kind is float:
-        fits = isinstance(value, int | float)
-    else:
-        fits = default is None or isinstance(value, kind)
-    if fits and isinstance(value, int) and abs(value) > LARGEST:
-        raise DataError(f"parameter {name} is a number over {LARGEST}.\nFix: e.g. {name}={default!r}.")
-    if fits:
+def _param(param: Param[Any], value: Any) -> Any:
+    """Return ``value`` if it has the parameter's type; an int may stand where a float is expected."""
+    name, default = param.name, param.default
+    if takes(param, value):
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise DataError(f"parameter {name} is a number over {LARGEST}.\nFix: e.g. {name}={default!r}.")
         return value
-    raise DataError(
-        f"parameter {name}={value!r:.200} is {_a(type(value))}; expected {_a(kind)} like its default.\n"
-        f"Fix: e.g. {name}={default!r}."
-    )
+    known = choices(param)
+    found = f"{name}={value!r:.200}" + ("" if known and isinstance(value, str) else f" is {_a(type(value))}")
+    fix = did_you_mean(value, known) if known and isinstance(value, str) else f"e.g. {name}={default!r}."
+    raise DataError(f"parameter {found}; expected {expected(param)}.\nFix: {fix}")
 
 
 def _a(kind: type) -> str:

@@ -76,7 +76,7 @@ class Execution:
         self._sequential = session.stream
         self._cursors = dict(session.cursors)
         nodes = {n: s.spec for n, s in plan.stages.items()} | dict(plan.sources)
-        self._params = {name: plan.params_of(spec) for name, spec in nodes.items()}
+        self._given = {name: plan.given(spec) for name, spec in nodes.items()}
         self._returns = {name: ReturnType.of(spec, plan.checked.ports) for name, spec in nodes.items()}
         bodies = {name: stage.spec.body for name, stage in plan.stages.items()}
         elsewhere = {name: stage.spec for name, stage in plan.stages.items() if stage.spec.runs != "loop"}
@@ -186,14 +186,14 @@ class Execution:
                 outcome = Failed(cause_of(error), reason(error))
             self._completed.append(Completed(job.id, outcome))
             return
-        ctx: Context[Any] | None = None
+        ctx: Context[Any, Any] | None = None
         if _takes_context(spec.body):
             ctx = Context(
                 self._task,
                 start.views.get(spec.reads or ""),
                 # Not by the number of the job or item, which depends on the order in which others ended.
                 f"{self._machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
-                self._params[job.node],
+                **self._given[job.node],
                 lag=job.lag,
                 refreshed=start.refreshed,
                 resources=self._resources,
@@ -224,11 +224,11 @@ class Execution:
         """Run a source, which is synchronous: its draw and its cursor advance together, in order of emission."""
         job, spec = start.job, self._plan.sources[start.job.node]
         keyed = f"{self._machine.seed}/{job.node}/{job.emission}"
-        ctx: Draw[Any, Any] = Draw(
+        ctx: Draw[Any, Any, Any] = Draw(
             self._task,
             start.views.get(spec.reads or ""),
             self._sequential if spec.stream == "sequential" else keyed,
-            self._params[job.node],
+            **self._given[job.node],
             emission=job.emission,
             turn=start.turn,
             open=start.beside,
@@ -256,7 +256,7 @@ class Execution:
         return await asked(partial(self._requests.call, job, role or own), messages, **params)
 
     async def _work(
-        self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], ctx: Context[Any] | None
+        self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], ctx: Context[Any, Any] | None
     ) -> None:
         outcome: Outcome = CUT_OFF
         try:

@@ -54,7 +54,7 @@ async def held_out(
     ledger: Ledger,
     *,
     stage: StageSpec | None = None,
-    params: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
     examined: Examined | None = None,
     limit: int | None = None,
@@ -62,10 +62,10 @@ async def held_out(
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle the costs on ``ledger``.
 
-    ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
-    default it is the task's own ``attempt``.  ``others`` are the open models of the task's further roles.  At most
-    ``limit`` requests are in flight, by default ``model.limit``.  ``examined`` stores the calls.  A later session of
-    the run reads them from there instead of paying for them again.
+    ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's parameters (``given``, from
+    `Plan.given`) and open ``resources``; by default it is the task's own ``attempt``.  ``others`` are the open models
+    of the task's further roles.  At most ``limit`` requests are in flight, by default ``model.limit``.  ``examined``
+    stores the calls.  A later session of the run reads them from there instead of paying for them again.
 
     Raises `BudgetExhausted` if the budget does not suffice, before the first request if the number of calls shows it.
     Raises `ModelUnavailable` and `ModelRefused` as the model does, and `JournalError` if ``examined`` fails to keep a
@@ -86,7 +86,7 @@ async def held_out(
             if fatal:
                 return
             stream, llm = random.Random(f"held-out/{index}"), gateway.llm_of(candidates[which], index)
-            ctx: Context[Any] = Context(task, None, stream, params or {}, llm=llm, resources=resources or {})
+            ctx: Context[Any] = Context(task, None, stream, **(given or {}), llm=llm, resources=resources or {})
             try:
                 made = body(Work(candidates[which], "test", index), ctx)
                 found = await made if inspect.isawaitable(made) else made

@@ -13,6 +13,7 @@ from flashgraph.graph.analysis import distances, gathers_of, reaches, topologica
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check import CheckedGraph
 from flashgraph.graph.check.shape import ASSUMED_WINDOW
+from flashgraph.graph.params import given, objects
 from flashgraph.graph.spec import (
     DEFAULT_LATE,
     EdgeSpec,
@@ -121,6 +122,12 @@ class Plan:
     """By role, its service."""
     services: Mapping[str, Mapping[str, float]]
     """By service, the endpoints that it may use, with their weights."""
+    objects: Mapping[str, Any] = attrs.field(init=False, eq=False)
+    """By prefix, the parameters of the graph ("") and of the graphs in it, as objects of their classes."""
+
+    @objects.default
+    def _objects(self) -> dict[str, Any]:
+        return objects(self.graph.classes, self.params)
 
     @property
     def graph(self) -> GraphSpec:
@@ -130,10 +137,9 @@ class Plan:
         """Return how many rounds of ``source`` may be open at once."""
         return window_of(source, self.schedule)
 
-    def params_of(self, node: SourceSpec | StageSpec | None) -> Mapping[str, Any]:
-        """Return the parameters by a node's own names for them: those of an included graph have a prefix."""
-        prefix = "" if node is None else node.prefix
-        return {n.removeprefix(prefix): v for n, v in self.params.items() if n.startswith(prefix)}
+    def given(self, node: SourceSpec | StageSpec | None) -> dict[str, Any]:
+        """Return the arguments of a node's `Draw` or `Context` that hold its graph's parameters as objects."""
+        return given(self.objects, "" if node is None else node.prefix)
 
 
 @attrs.frozen

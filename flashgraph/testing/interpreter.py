@@ -19,6 +19,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.graph.analysis import gathers_of, scopes, topological
+from flashgraph.graph.params import given, objects
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.run.pools import for_task
@@ -115,11 +116,11 @@ class _Interpreter:
         stream = self.sequential if source.stream == "sequential" else keyed
         params = {p.name: p.default for p in self.graph.params.values()}
         view = self.pools.get(source.reads or "")
-        ctx: fg.Draw[Any, Any] = fg.Draw(
+        ctx: fg.Draw[Any, Any, Any] = fg.Draw(
             self.task,
             view,
             stream,
-            params,
+            **given(objects(self.graph.classes, params), source.prefix),
             emission=number,
             champion=None if view is None else view.best(),
             cursor=self.cursors[source.name],
@@ -156,7 +157,9 @@ class _Interpreter:
         (self.members if edge.scatter is not None else self.queues)[edge.name].popleft()
         params = {p.name: p.default for p in self.graph.params.values()}
         view = self.pools.get(stage.reads or "")
-        ctx: fg.Context[Any] = fg.Context(self.task, view, _NoStream(), params)
+        ctx: fg.Context[Any, Any] = fg.Context(
+            self.task, view, _NoStream(), **given(objects(self.graph.classes, params), stage.prefix)
+        )
         ctx.llm = self.llm
         try:
             result = stage.body(

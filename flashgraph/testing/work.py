@@ -50,9 +50,9 @@ def draw_source(plan: Plan, seed: int, start: Start, cursor: Any) -> Completed:
     """Run a source's function once; ``cursor`` is the one that its last draw left."""
     job, spec = start.job, plan.sources[start.job.node]
     stream = random.Random(f"{seed}/{job.node}/{job.emission}")
-    ctx: fg.Draw[Any, Any] = fg.Draw(
-        TASK, start.views.get(spec.reads or ""), stream, plan.params_of(spec), emission=job.emission,
-        open=start.beside, champion=start.champion, cursor=cursor,
+    ctx: fg.Draw[Any, Any, Any] = fg.Draw(
+        TASK, start.views.get(spec.reads or ""), stream, **plan.given(spec),
+        emission=job.emission, open=start.beside, champion=start.champion, cursor=cursor,
     )  # fmt: skip
     return Completed(job.id, Done(spec.body(ctx), ctx.used), source=job.node, cursor=ctx.cursor)
 
@@ -60,10 +60,10 @@ def draw_source(plan: Plan, seed: int, start: Start, cursor: Any) -> Completed:
 def advance(plan: Plan, seed: int, work: OpenJob) -> Asked | Completed:
     """Run a job's function from its start to its first request without a reply, or to its end."""
     job, spec = work.start.job, plan.stages[work.start.job.node].spec
-    ctx: fg.Context[Any] = fg.Context(
+    ctx: fg.Context[Any, Any] = fg.Context(
         TASK, work.start.views.get(spec.reads or ""),
         random.Random(f"{seed}/{job.node}/{job.item.id if job.item else 0}"),
-        plan.params_of(spec), lag=job.lag, refreshed=work.start.refreshed,
+        **plan.given(spec), lag=job.lag, refreshed=work.start.refreshed,
     )  # fmt: skip
     replies = iter(work.replies)
 
@@ -87,7 +87,7 @@ def _takes_context(body: Callable[..., Any]) -> bool:
     return len(inspect.signature(body).parameters) > 1
 
 
-def _run(body: Callable[..., Any], arguments: tuple[Any, ...], ctx: fg.Context[Any]) -> _Ask | Outcome:
+def _run(body: Callable[..., Any], arguments: tuple[Any, ...], ctx: fg.Context[Any, Any]) -> _Ask | Outcome:
     try:
         result = body(*arguments)
         if not inspect.iscoroutine(result):
@@ -97,7 +97,7 @@ def _run(body: Callable[..., Any], arguments: tuple[Any, ...], ctx: fg.Context[A
         return Failed(cause_of(error), f"{type(error).__name__}: {error}")
 
 
-def _step(coroutine: Coroutine[Any, Any, Any], ctx: fg.Context[Any]) -> _Ask | Outcome:
+def _step(coroutine: Coroutine[Any, Any, Any], ctx: fg.Context[Any, Any]) -> _Ask | Outcome:
     try:
         request = coroutine.send(None)
     except StopIteration as end:

@@ -22,10 +22,10 @@ def run(world: World, schedule: fg.Schedule | str = "lockstep", **params: Any) -
 
 
 def test_a_wrong_mode_is_named_with_its_fix() -> None:
-    done = run(World(0), mode="of-line")
-    assert done.result.status == "failed"
-    assert "mode='of-line': expected offline or online" in done.result.reason
-    assert "--set mode=offline" in done.result.reason
+    with pytest.raises(
+        fg.DataError, match=r"mode='of-line'; expected one of offline, online\.\nFix: did you mean 'offline'"
+    ):
+        run(World(0), mode="of-line")
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
@@ -59,10 +59,10 @@ def test_the_held_out_test_tries_the_playbook_as_validation_does() -> None:
         return '{"bullet_ids": [], "final_answer": "right"}'
 
     async def tested() -> Any:
-        params = {name: param.default for name, param in graph.spec.params.items()}
+        given = {"params": graph.spec.classes[""]()}
         model = FunctionModel(answer, name="generator")
         return await held_out(
-            task, [{"playbook": "## RULES\nlearned"}], model, Ledger(fg.Budget()), stage=stage, params=params
+            task, [{"playbook": "## RULES\nlearned"}], model, Ledger(fg.Budget()), stage=stage, given=given
         )
 
     (found,) = anyio.run(tested)

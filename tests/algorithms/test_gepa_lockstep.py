@@ -207,7 +207,7 @@ def ours(world: World, seed: int, iterations: int, backend: str) -> Trace:
 
 def _with_rounds(graph: fg.Graph, rounds: int) -> fg.Graph:
     """Return the shipped graph with a bounded `select`, so that both sides stop after the same iteration."""
-    copy = fg.Graph(graph.name)
+    copy = fg.Graph(graph.name, params=graph.spec.classes[""])
     copy._params, copy._edges = dict(graph._params), list(graph._edges)
     copy._nodes = {
         n: attrs.evolve(node, rounds=rounds) if n == "select" else node  # type: ignore[arg-type]

@@ -152,33 +152,39 @@ def test_a_resumed_run_keeps_its_turns_and_crosses(tmp_path: Path) -> None:
     [
         (
             {"selection": "epsilon"},
-            "parameter 'selection': found 'epsilon', expected one of pareto, best, epsilon_greedy, top_k.\n"
+            "parameter selection='epsilon'; expected one of pareto, best, epsilon_greedy, top_k.\n"
             "Fix: did you mean 'epsilon_greedy'?",
         ),
-        ({"epsilon": 1.5}, "parameter 'epsilon': found 1.5, expected a number from 0 to 1.\nFix: --set epsilon=0.1"),
+        ({"epsilon": 1.5}, "parameter epsilon=1.5: must be <= 1.\nFix: e.g. epsilon=0.1."),
         (
             {"perfect_score": "none"},
-            "parameter 'perfect_score': found 'none', expected a number, or None.\nFix: --set perfect_score=None",
+            "parameter perfect_score='none' is a str; expected float or None.\nFix: e.g. perfect_score=None.",
         ),
-        ({"parents": 0}, "parameter 'parents': found 0, expected 1 or more.\nFix: --set parents=1"),
+        ({"parents": 0}, "parameter parents=0: must be >= 1.\nFix: e.g. parents=1."),
         (
             {"samples": 0, "top_k": 0},
-            "parameter 'top_k': found 0, expected 1 or more.\nFix: --set top_k=5\nparameter 's",
+            "parameter top_k=0: must be >= 1.\nFix: e.g. top_k=5.",
         ),
     ],
 )
 def test_a_wrong_value_ends_the_run_before_any_call(params: Mapping[str, Any], message: str, schedule: str) -> None:
-    """One error names all wrong values, each with the value found, the one expected and the fix."""
-    result = fg.run(
-        "gepa",
-        task_of(SMALL, 1),
-        models={"task": lambda m: "", "reflection": lambda m: ""},
-        params=params,
-        schedule=schedule,
-        budget=fg.Budget(proposals=3),
-    )
-    assert (result.status, result.spent.calls) == ("failed", 0)
-    assert message in result.reason
+    """The error names a wrong value, the expected values and the fix, and no model is called."""
+    calls: list[Any] = []
+
+    def model(messages: Any) -> str:
+        calls.append(messages)
+        return ""
+
+    with pytest.raises(fg.DataError) as caught:
+        fg.run(
+            "gepa",
+            task_of(SMALL, 1),
+            models=model,
+            params=params,
+            schedule=schedule,
+            budget=fg.Budget(proposals=3),
+        )
+    assert (str(caught.value), calls) == (message, [])
 
 
 def test_a_frontier_of_objectives_needs_objectives() -> None:

@@ -41,7 +41,7 @@ API = {
         {
             "flashgraph": (
                 "Graph",
-                *("Draw", "Context", "Param", "Resource", "Costs", "Epochs"),
+                *("Draw", "Context", "Resource", "Costs", "Epochs"),
                 *("Pool", "PoolEvent", "Artifact", "Contender"),
                 *("Group", "Member", "Several", "Stale", "Change", "Verdict"),
             ),

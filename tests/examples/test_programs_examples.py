@@ -171,7 +171,7 @@ async def evolved(name: str, script: Sequence[str]) -> tuple[fg.Result, list[str
             FunctionModel(model, name="none"),
             Ledger(fg.Budget()),
             stage=stage,
-            params=plan.params_of(stage),
+            given=plan.given(stage),
             resources=run.resources,
         )
     return result, prompts, tested

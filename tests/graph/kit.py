@@ -88,9 +88,9 @@ class Boxes:
         return self
 
 
-def plain() -> tuple[fg.Graph, Any, Any]:
+def plain(graph: fg.Graph | None = None) -> tuple[fg.Graph, Any, Any]:
     """Return a graph with a pool of values and a source of seeds that reads it; the test adds the rest."""
-    graph = fg.Graph("plain")
+    graph = graph or fg.Graph("plain")
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)

@@ -16,6 +16,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.parts.evaluation import Attempt, Work, attempt
+from tests.graph.parameters import params_like
 
 from .kit import Boxes, Scores, Seed, Value, mistake, plain
 
@@ -66,24 +67,6 @@ class Untyped:
 
 
 # ---- parameters ------------------------------------------------------------------------------------------
-
-
-@mistake(
-    """
-FILE: parameter 'size' [duplicate-param]
-    found:    a second parameter of that name (the first is at FILE:LINE)
-    expected: one parameter a name
-    fix:      rename one, e.g. 'size_2'
-"""
-)
-def param_twice() -> fg.Graph:
-    graph, draw, pool = plain()
-    graph.param("size", 3)
-    graph.param("size", 4)  # <- duplicate-param
-    stage = graph.stage(value)
-    graph.edge(draw, stage)
-    graph.edge(stage, pool)
-    return graph
 
 
 class Shelf:
@@ -271,11 +254,54 @@ FILE: parameter 'lock' [param-not-plain]
 """
 )
 def param_of_an_object() -> fg.Graph:
-    graph, draw, pool = plain()
-    graph.param("lock", threading.Lock())  # <- param-not-plain
+    graph = fg.Graph("plain", params=params_like({"lock": threading.Lock()}))  # <- param-not-plain
+    graph, draw, pool = plain(graph)
     stage = graph.stage(value)
     graph.edge(draw, stage)
     graph.edge(stage, pool)
+    return graph
+
+
+class Unwritten:
+    """A class of parameters that is no attrs class."""
+
+    size: int = 3
+
+
+@mistake(
+    """
+FILE: parameters of graph 'plain' [bad-params]
+    found:    params=Unwritten: it is not an attrs class
+    expected: an attrs class whose fields all have a type and a default
+    fix:      @attrs.frozen above class Params, and NAME: TYPE = DEFAULT in it
+"""
+)
+def params_of_a_plain_class() -> fg.Graph:
+    graph = fg.Graph("plain", params=Unwritten)  # <- bad-params
+    graph, draw, pool = plain(graph)
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: stage 'sized' [wrong-params]
+    found:    Unwritten as the parameters of its fg.Context; its graph has no params=
+    expected: the class of parameters of its graph
+    fix:      params=Unwritten
+"""
+)
+def stage_with_another_graphs_parameters() -> fg.Graph:
+    graph, draw, pool = plain()
+
+    @graph.stage  # <- wrong-params
+    def sized(seed: Seed, ctx: fg.Context[None, Unwritten]) -> Value:
+        return Value()
+
+    graph.edge(draw, sized)
+    graph.edge(sized, pool)
     return graph
 
 
@@ -288,25 +314,8 @@ FILE: parameter 'window' [reserved-param]
 """
 )
 def param_named_like_a_setting() -> fg.Graph:
-    graph, draw, pool = plain()
-    graph.param("window", 3)  # <- reserved-param
-    stage = graph.stage(value)
-    graph.edge(draw, stage)
-    graph.edge(stage, pool)
-    return graph
-
-
-@mistake(
-    """
-FILE: parameter 'mini-batch' [bad-name]
-    found:    'mini-batch'
-    expected: a name of letters, digits and underscores: --set gives it a value
-    fix:      graph.param('mini_batch', ...)
-"""
-)
-def param_with_a_bad_name() -> fg.Graph:
-    graph, draw, pool = plain()
-    graph.param("mini-batch", 3)  # <- bad-name
+    graph = fg.Graph("plain", params=params_like({"window": 3}))  # <- reserved-param
+    graph, draw, pool = plain(graph)
     stage = graph.stage(value)
     graph.edge(draw, stage)
     graph.edge(stage, pool)
@@ -694,7 +703,7 @@ def source_without_its_cursor() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool)  # <- wrong-cursor
-    def draw(ctx: fg.Draw[Scores, fg.Epochs]) -> Seed:
+    def draw(ctx: fg.Draw[Scores, None, fg.Epochs]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -704,8 +713,8 @@ def source_without_its_cursor() -> fg.Graph:
     """
 FILE: source 'draw' [wrong-cursor]
     found:    cursor=Epochs(epoch=-1, ids=()); its Draw declares no cursor
-    expected: the cursor's type as the second argument of fg.Draw
-    fix:      ctx: fg.Draw[Scores, Epochs]
+    expected: the cursor's type as the third argument of fg.Draw
+    fix:      ctx: fg.Draw[Scores, object, Epochs]
 """
 )
 def source_with_an_undeclared_cursor() -> fg.Graph:
@@ -732,7 +741,7 @@ def source_with_a_cursor_of_an_object() -> fg.Graph:
     pool = graph.pool("scores", Scores)
 
     @graph.source(reads=pool, cursor=iter([1, 2]))  # <- cursor-not-storable
-    def draw(ctx: fg.Draw[Scores, Iterator[int]]) -> Seed:
+    def draw(ctx: fg.Draw[Scores, None, Iterator[int]]) -> Seed:
         return Seed()
 
     return finish(graph, draw, pool)
@@ -767,7 +776,7 @@ def stage_is_a_lambda() -> fg.Graph:
 FILE: stage 'scaled' [not-a-function]
     found:    partial(scaled)
     expected: a function with annotations, or a method
-    fix:      a def that calls scaled; make the varying part a graph.param, read as ctx[param]
+    fix:      a def that calls scaled; make the varying part a parameter of the graph: ctx.params.NAME
 """
 )
 def stage_is_a_partial() -> fg.Graph:
@@ -945,7 +954,7 @@ def stage_with_a_value_as_annotation() -> fg.Graph:
 FILE: stage 'value' [stage-arity]
     found:    3 parameters (seed, ctx, factor)
     expected: its item, and optionally a fg.Context; nothing else can be filled in
-    fix:      def value(item: TYPE, ctx: fg.Context) -> ...; constants are graph.param(...), read as ctx[param]
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ...; constants are parameters of the graph: ctx.params.NAME
 """
 )
 def stage_with_too_many_parameters() -> fg.Graph:
@@ -960,7 +969,7 @@ def stage_with_too_many_parameters() -> fg.Graph:
 FILE: stage 'value' [stage-arity]
     found:    2 parameters (seed, factor)
     expected: its item, and optionally a fg.Context; nothing else can be filled in
-    fix:      def value(item: TYPE, ctx: fg.Context) -> ...; constants are graph.param(...), read as ctx[param]
+    fix:      def value(item: TYPE, ctx: fg.Context) -> ...; constants are parameters of the graph: ctx.params.NAME
 """
 )
 def stage_with_a_keyword_parameter() -> fg.Graph:
@@ -990,7 +999,7 @@ def stage_without_parameters() -> fg.Graph:
 FILE: stage 'value' [second-is-context]
     found:    its second parameter 'other' is a Seed
     expected: a fg.Context
-    fix:      ctx: fg.Context; put other inputs in the item or in a graph.param
+    fix:      ctx: fg.Context; put other inputs in the item or in the parameters of the graph
 """
 )
 def stage_with_a_second_item() -> fg.Graph:

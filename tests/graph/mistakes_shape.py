@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import flashgraph as fg
+from tests.graph.parameters import params_like
 
 from .kit import Batch, Boxes, Part, Scores, Seed, Value, grouped, mistake, plain
 
@@ -496,8 +497,7 @@ def several_without_a_bound_before_a_loop() -> fg.Graph:
 
 def part() -> fg.Graph:
     """A part with a pool, a parameter and one stage; another graph feeds it."""
-    graph = fg.Graph("part")
-    graph.param("size", 3)
+    graph = fg.Graph("part", params=params_like({"size": 3}))
     pool = graph.pool("scores", Scores)
     stage = graph.stage(value)
     graph.edge(stage, pool)

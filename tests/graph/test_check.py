@@ -19,6 +19,7 @@ from flashgraph.graph.loading import load_graph, shipped
 from flashgraph.graph.types import assignable
 from flashgraph.parts import Archive
 from flashgraph.policies.settings import SCHEDULE_SETTINGS
+from tests.graph.parameters import params_like
 
 from . import mistakes_edges, mistakes_nodes, mistakes_shape
 from .kit import MISTAKES, Boxes, Mistake, Part, Scores, Seed, Value, grouped, plain
@@ -123,7 +124,7 @@ def two_pools() -> fg.Graph:
     log = graph.pool("log", lambda: Archive(threshold=0.5))
 
     @graph.source(rounds=3, cursor=0)
-    def first(ctx: fg.Draw[Any, int]) -> Seed | None:
+    def first(ctx: fg.Draw[Any, None, int]) -> Seed | None:
         return None
 
     @graph.stage(reads=log, model="task", counts="evaluations", workers=4)
@@ -271,8 +272,7 @@ def scrambled(seed: int) -> fg.Graph:
         values = [*ODD, *pools]
         return {n: rng.choice(values) for n in names if rng.random() < 0.15}
 
-    graph = fg.Graph("scrambled")
-    graph.param("x", rng.choice(ODD))
+    graph = fg.Graph("scrambled", params=rng.choice([None, params_like({"x": rng.choice(ODD)}), *ODD]))
     pools = [graph.pool(f"pool{i}", rng.choice([Scores, Boxes, *ODD])) for i in range(rng.randint(0, 2))]
     nodes: list[Any] = list(pools)
     for i in range(rng.randint(0, 2)):

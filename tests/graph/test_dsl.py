@@ -9,6 +9,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.errors import Place
 from flashgraph.graph.handles import PoolNode, Source, Stage
+from tests.graph.parameters import params_like
 
 from .kit import Scores, Seed, Value, plain
 
@@ -38,7 +39,6 @@ def test_a_spec_is_a_frozen_copy() -> None:
     graph, draw, pool = plain()
     before = graph.spec
     graph.edge(draw, graph.stage(value))
-    graph.param("size", 3)
     assert list(before.nodes) == ["scores", "draw"]
     assert before.edges == ()
     assert before.params == {}
@@ -72,11 +72,9 @@ def test_spends_is_one_name_or_several() -> None:
 
 
 def test_params() -> None:
-    """A parameter has a name, a default and a place; the parameter itself is the key of its value."""
-    graph = fg.Graph("g")
-    size = graph.param("size", 3)
-    assert size == fg.Param("size", 3)
-    assert graph.spec.params == {"size": size}
+    """A parameter has a name, a default, a type and a place."""
+    graph = fg.Graph("g", params=params_like({"size": 3}))
+    assert [(p.name, p.default, p.kind) for p in graph.spec.params.values()] == [("size", 3, int)]
     assert graph.spec.params["size"].place is not None
 
 
@@ -142,8 +140,7 @@ class Shelf:
 
 def refine() -> fg.Graph:
     """A part: a stage that repairs stale items, a parameter, and a pool."""
-    part = fg.Graph("refine")
-    part.param("size", 3)
+    part = fg.Graph("refine", params=params_like({"size": 3}))
     pool = part.pool("scores", Scores)
     stage = part.stage(value, reads=None)
 

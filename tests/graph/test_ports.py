@@ -25,13 +25,11 @@ def test_a_group_has_what_arrived() -> None:
 
 def test_a_context_draws_from_its_stream_and_keeps_what_is_named() -> None:
     """The stream is made on first use; artifacts are named by themselves or by id, each once."""
-    ctx: fg.Context[None] = fg.Context(TASK, None, "7/stage/3", {"size": 4}, resources={"disk": "/tmp"})
+    ctx: fg.Context[None] = fg.Context(TASK, None, "7/stage/3", resources={"disk": "/tmp"})
     assert ctx.random.random() == random.Random("7/stage/3").random()
     assert ctx.random is ctx.random
-    given: fg.Draw[None] = fg.Draw(TASK, None, random.Random(1), {})
+    given: fg.Draw[None] = fg.Draw(TASK, None, random.Random(1))
     assert given.random.random() == random.Random(1).random()
-    graph = fg.Graph("g")
-    assert ctx[graph.param("size", 3)] == 4
     assert ctx.used is None
     ctx.parents(2, fg.Artifact(1, "x"))
     ctx.parents(2)

@@ -67,7 +67,7 @@ def build(rounds: int = 8) -> fg.Graph:
     archive = graph.pool("archive", lambda: Archive(threshold=0.35))
 
     @graph.source(reads=archive, rounds=rounds, stream="sequential", cursor=())
-    def pick(ctx: fg.Draw[Archive, tuple[int, ...]]) -> Idea:
+    def pick(ctx: fg.Draw[Archive, None, tuple[int, ...]]) -> Idea:
         ctx.cursor = (*ctx.cursor[-2:], ctx.random.randrange(100))
         best = ctx.view.best()
         ctx.parents(*([best] if best else []))

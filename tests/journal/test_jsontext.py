@@ -77,7 +77,7 @@ def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: An
     archive = graph.pool("archive", Archive)
 
     @graph.source(rounds=4, cursor=Place())
-    def pick(ctx: fg.Draw[None, Place]) -> Odd:
+    def pick(ctx: fg.Draw[None, None, Place]) -> Odd:
         assert math.isnan(ctx.cursor.number)
         ctx.cursor = Place()
         return Odd({"text": "abcd"[ctx.emission]}, 2)

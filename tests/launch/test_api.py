@@ -170,7 +170,7 @@ RUN: Any = partial(fg.run, models=MODELS, budget=fg.Budget(proposals=1))
         (lambda: RUN("gepa", TASK, params={"minibach": 2}), "Fix: did you mean 'minibatch'?"),
         (lambda: RUN("gepa", TASK, settings={"validate.worker": "8"}), "Fix: did you mean 'validate.workers'?"),
         (lambda: RUN("gepa", TASK, settings={"window": "0"}), "expected a whole number from 1"),
-        (lambda: RUN("gepa", TASK, params={"minibatch": "3"}), "expected an int like its default"),
+        (lambda: RUN("gepa", TASK, params={"minibatch": "3"}), "is a str; expected int"),
         (lambda: RUN("gepo", TASK), "did you mean 'gepa'?"),
         (lambda: fg.run("gepa", TASK, models={"task": knows}), "no model was given for reflection"),
         (lambda: fg.run("gepa", TASK, models={**MODELS, "judge": knows}), "model role 'judge' is not one of"),

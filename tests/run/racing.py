@@ -71,7 +71,7 @@ def race(candidates: int = 6, sent: int = 10, share: float = 0.5, **edge: Any) -
             ctx.parents(best)
         return Candidate({"text": f"c{ctx.emission}"}, SIZE)
 
-    def confirm(ctx: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
+    def confirm(ctx: fg.Draw[ParetoFrontier, None, Asked]) -> Validated | None:
         asked = ctx.cursor.samples if ctx.open else {}
         found = ctx.view.contender(ctx.random, asked, ctx.champion)
         if found is not None:

@@ -17,6 +17,7 @@ from flashgraph.llm.protocol import Message, Reply, Usage
 from flashgraph.parts.evaluation import Attempt, Work
 from flashgraph.run.budget import Ledger
 from flashgraph.run.heldout import held_out
+from tests.graph.parameters import params_like
 
 pytestmark = pytest.mark.anyio
 
@@ -192,17 +193,16 @@ async def test_a_fault_that_does_not_pass_fails_its_sample() -> None:
 
 async def test_a_graphs_own_stage_tries_the_candidates() -> None:
     """A graph's own stage tries the candidates with its parameters and resources, in place of ``attempt``."""
-    graph = fg.Graph("own")
-    word = graph.param("word", "good")
+    graph = fg.Graph("own", params=params_like({"word": "good"}))
 
     @graph.stage(model="task")
-    async def answer(work: Work, ctx: fg.Context) -> Attempt:
-        reply = await ctx.llm(f"{ctx[word]} {work.index}")
+    async def answer(work: Work, ctx: fg.Context[None, Any]) -> Attempt:
+        reply = await ctx.llm(f"{ctx.params.word} {work.index}")
         return Attempt(
             work.index, ctx.task.score(ctx.task.samples(work.split)[work.index], reply.text).value, reply.text
         )
 
     (stage,) = graph.spec.stages
-    params = {"word": "good"}
-    (found,) = await held_out(task(3), CANDIDATES[:1], echo(), Ledger(fg.Budget()), stage=stage, params=params)
+    given = {"params": params_like({"word": "good"})()}
+    (found,) = await held_out(task(3), CANDIDATES[:1], echo(), Ledger(fg.Budget()), stage=stage, given=given)
     assert found.scores == (1.0, 1.0, 1.0)

@@ -51,7 +51,7 @@ def test_each_result_takes_the_edge_of_its_class(virtually: Virtually) -> None:
     seen = graph.pool("seen", Seen)
 
     @graph.source(rounds=6, cursor=0)
-    def draw(ctx: fg.Draw[Any, int]) -> Small | Large | None:
+    def draw(ctx: fg.Draw[Any, None, int]) -> Small | Large | None:
         ctx.cursor += 1
         return (Small, Large, Larger)[ctx.cursor % 3](ctx.cursor)
 

@@ -77,7 +77,7 @@ def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str, virtuall
     log = graph.pool("log", Log)
 
     @graph.source(reads=log, cursor=0)
-    def draw(ctx: fg.Draw[Log, int]) -> str | None:
+    def draw(ctx: fg.Draw[Log, None, int]) -> str | None:
         if ctx.cursor < 3:
             ctx.cursor += 1
             return f"work {ctx.cursor}"

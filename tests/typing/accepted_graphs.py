@@ -38,9 +38,13 @@ class Value:
     x: float
 
 
-graph = fg.Graph("accepted")
-size = graph.param("size", 3)
-words = graph.param("words", ["short", "long"])
+@attrs.frozen
+class Params:
+    size: int = 3
+    words: tuple[str, ...] = ("short", "long")
+
+
+graph = fg.Graph("accepted", params=Params)
 
 frontier = graph.pool("frontier", ParetoFrontier)
 assert_type(frontier, PoolNode[fg.Group[Candidate | Validated, Attempt], ParetoFrontier])
@@ -48,9 +52,9 @@ archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
 
 @graph.source(reads=frontier, cursor=0)
-def draw(ctx: fg.Draw[ParetoFrontier, int]) -> Seed | None:
-    assert_type(ctx.random.choice(ctx[words]), str)  # a call whose argument may be of a wider type
-    return Seed(ctx[size])
+def draw(ctx: fg.Draw[ParetoFrontier, Params, int]) -> Seed | None:
+    assert_type(ctx.random.choice(ctx.params.words), str)  # a call whose argument may be of a wider type
+    return Seed(ctx.params.size)
 
 
 @graph.source

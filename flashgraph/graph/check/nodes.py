@@ -29,9 +29,9 @@ def check_nodes(graph: GraphSpec, notes: Notes) -> Ports:
         _pool(pool, ports, notes)
     for node in graph.nodes.values():
         if isinstance(node, SourceSpec):
-            _source(node, ports, notes)
+            _source(graph, node, ports, notes)
         elif isinstance(node, StageSpec):
-            _stage(node, ports, notes)
+            _stage(graph, node, ports, notes)
     return ports
 
 
@@ -164,10 +164,27 @@ def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> No
         )
 
 
+def _params(graph: GraphSpec, node: SourceSpec | StageSpec, at: Any, note: Note) -> None:
+    """Note a declared class of parameters that differs from the one of the graph."""
+    arguments, own = get_args(at), graph.classes.get(node.prefix)
+    declared = arguments[1] if len(arguments) > 1 else Any
+    if declared in (Any, object) or (own is None and declared in (None, type(None))):
+        return
+    if own is None or not assignable(own, declared):
+        kind = "Draw" if is_a(at, Draw) else "Context"
+        named = "params=" + show(own) if own is not None else "no params="
+        note(
+            "wrong-params",
+            f"{show(declared)} as the parameters of its fg.{kind}; its graph has {named}",
+            "the class of parameters of its graph",
+            f"ctx: fg.{kind}[{show(arguments[0])}, {show(own)}]" if own is not None else f"params={show(declared)}",
+        )
+
+
 # ---- sources ---------------------------------------------------------------------------------------------
 
 
-def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
+def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) -> None:
     note = notes.of(source.place, f"source {source.name!r}")
     found = _signature(source, note)
     if found is None:
@@ -199,6 +216,7 @@ def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
         )
         return
     _view(source, found.parameters[0], ports, note)
+    _params(graph, source, found.parameters[0], note)
     _cursor(source, found.parameters[0], note)
     if source.reads is None and source.rounds is None and not found.optional:
         note(
@@ -215,9 +233,9 @@ def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
 
 def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
     arguments = get_args(at)
-    if len(arguments) < 2:
+    if len(arguments) < 3:
         return
-    declared, value = arguments[1], source.cursor
+    declared, value = arguments[2], source.cursor
     bad = unstorable(type(value))
     if bad is not None:
         note(
@@ -231,8 +249,8 @@ def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
             note(
                 "wrong-cursor",
                 f"cursor={value!r}; its Draw declares no cursor",
-                "the cursor's type as the second argument of fg.Draw",
-                f"ctx: fg.Draw[{show(arguments[0])}, {type(value).__name__}]",
+                "the cursor's type as the third argument of fg.Draw",
+                f"ctx: fg.Draw[{show(arguments[0])}, {show(arguments[1])}, {type(value).__name__}]",
             )
     elif not assignable(type(value), declared):
         note(
@@ -269,7 +287,7 @@ def _elsewhere(stage: StageSpec, found: Signature, note: Note) -> bool:
     return True
 
 
-def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
+def _stage(graph: GraphSpec, stage: StageSpec, ports: Ports, notes: Notes) -> None:
     note = notes.of(stage.place, f"stage {stage.name!r}")
     found = _signature(stage, note)
     if found is None or not _parameters(stage, found, note):
@@ -287,6 +305,7 @@ def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
         _without_context(stage, note)
     else:
         _view(stage, found.parameters[1], ports, note)
+        _params(graph, stage, found.parameters[1], note)
     if stage.fanout is not None and not found.several:
         note(
             "fanout-without-several",
@@ -326,14 +345,14 @@ def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
             "stage-arity",
             f"{len(names)} parameters ({', '.join(names)})" if names else "no parameter",
             "its item, and optionally a fg.Context; nothing else can be filled in",
-            f"{shape}; constants are graph.param(...), read as ctx[param]" if len(names) > 1 else shape,
+            f"{shape}; constants are parameters of the graph: ctx.params.NAME" if len(names) > 1 else shape,
         )
     elif len(found.parameters) == 2 and not is_a(found.parameters[1], Context):
         note(
             "second-is-context",
             f"its second parameter {found.names[1]!r} is a {show(found.parameters[1])}",
             "a fg.Context",
-            "ctx: fg.Context; put other inputs in the item or in a graph.param",
+            "ctx: fg.Context; put other inputs in the item or in the parameters of the graph",
         )
     else:
         return True

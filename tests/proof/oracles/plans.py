@@ -23,6 +23,7 @@ from flashgraph.testing.hand import no_pause, plan_by_hand
 from flashgraph.testing.shape import Shape
 from flashgraph.testing.strategies import schedules, shapes
 from flashgraph.testing.tokens import Ledgered, Token
+from tests.graph.parameters import params_like
 from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["PLANS"]
@@ -136,9 +137,8 @@ def refuses(shape: Shape) -> None:
 
 def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], deep: int) -> None:
     """I13: a node of an included graph, at any depth, knows its parameters by its own names."""
-    graph = fg.Graph("inner")
+    graph = fg.Graph("inner", params=params_like(defaults))
     pool = graph.pool("pool", Ledgered)
-    params = {name: graph.param(name, value) for name, value in defaults.items()}
 
     @graph.source(reads=pool, rounds=1)
     def emit(ctx: fg.Draw[Ledgered]) -> Token | None:
@@ -146,19 +146,20 @@ def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], dee
 
     graph.edge(emit, pool)
     for level in range(deep):
-        outer = fg.Graph(f"outer{level}")
+        outer = fg.Graph(f"outer{level}", params=params_like({f"own{level}": -1}))
         outer.include(graph, f"p{level}")
-        outer.param(f"own{level}", -1)
         graph = outer
     prefix = "".join(f"p{level}." for level in reversed(range(deep)))
     values = {param.name: param.default for param in graph.spec.params.values()}
-    values |= {f"{prefix}{name}": value for name, value in chosen.items() if name in params}
+    values |= {f"{prefix}{name}": value for name, value in chosen.items() if name in defaults}
     plan = compile_plan(check(graph), fg.lockstep(), values, {}, {})
     (source,) = plan.sources.values()
-    own = {**defaults, **{name: value for name, value in chosen.items() if name in params}}
-    found = dict(plan.params_of(source))
+    own = {**defaults, **{name: value for name, value in chosen.items() if name in defaults}}
+    found = attrs.asdict(plan.given(source)["params"])
     expect(found == own, f"I13: at depth {deep} the source knows {found}, expected {own}")
-    every = dict(plan.params_of(None))
+    every = {
+        f"{prefix}{name}": value for prefix, made in plan.objects.items() for name, value in attrs.asdict(made).items()
+    }
     outside = {f"{''.join(f'p{i}.' for i in reversed(range(level + 1, deep)))}own{level}": -1 for level in range(deep)}
     expected = {**{f"{prefix}{name}": value for name, value in own.items()}, **outside}
     expect(every == expected, f"I13: the graph at depth {deep} has {every}, expected {expected}")

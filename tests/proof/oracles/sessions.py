@@ -79,8 +79,8 @@ def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int
     pool = graph.pool("pool", Kept)
     drawn: list[tuple[str, int, int, list[float]]] = []
 
-    def drawing(name: str) -> Callable[[fg.Draw[Kept, int]], float]:
-        def emit(ctx: fg.Draw[Kept, int]) -> float:
+    def drawing(name: str) -> Callable[[fg.Draw[Kept, None, int]], float]:
+        def emit(ctx: fg.Draw[Kept, None, int]) -> float:
             numbers = [ctx.random.random() for _ in range(draws)]
             drawn.append((name, ctx.emission, ctx.cursor, numbers))
             ctx.cursor += 1 + ctx.emission

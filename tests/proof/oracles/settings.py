@@ -16,6 +16,7 @@ from flashgraph.policies.order import freshest
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, parse_policy, schedule_of
 from flashgraph.testing.tokens import Ledgered
+from tests.graph.parameters import params_like
 from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["SETTINGS"]
@@ -24,9 +25,7 @@ __all__ = ["SETTINGS"]
 @cache
 def _graph() -> GraphSpec:
     """Return a graph with an edge of each kind, and a parameter of each."""
-    graph = fg.Graph("settings")
-    for name, default in PARAMS.items():
-        graph.param(name, default)
+    graph = fg.Graph("settings", params=params_like(PARAMS))
     pool = graph.pool("pool", Ledgered)
 
     @graph.source(reads=pool)
@@ -116,9 +115,10 @@ WRONG: Sequence[tuple[str, Any, str]] = (
     ("join->pool.stale", "f(x)[0]", "is neither"), ("join->pool.stale", "fifo", "a staleness rule"),
     ("join->pool.stale", "repair(ask)", "do not fit"), ("join->pool.stal", "accept", "stale"),
     ("join->pol.stale", "accept", "join->pool.stale"), ("source->split.release", "count(1)", "do not fit"),
-    ("source->split.gather", "1", "change it in the graph's file"), ("batch", "1.5", "an int"),
-    ("batch", "x", "an int"), ("batch", True, "an int"), ("flag", "1", "a bool"), ("rate", "x", "a float"),
-    ("rate", "True", "a float"), ("name", 7, "a str"),
+    ("source->split.gather", "1", "change it in the graph's file"), ("batch", "1.5", "expected int"),
+    ("batch", "x", "expected int"), ("batch", True, "expected int"),
+    ("flag", "1", "expected bool"), ("rate", "x", "expected float"),
+    ("rate", "True", "expected float"), ("name", 7, "expected str"),
 )  # fmt: skip
 """Wrong settings, each with a text that its error must have beside the name."""
 

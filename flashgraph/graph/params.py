@@ -1,0 +1,145 @@
+"""The parameters of a graph: an attrs class whose fields have types, defaults and validators.
+
+``--set name=value`` and ``params=`` set fields of the class by name.  A value is checked against the type of its field,
+then by the class itself, before a model opens.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+
+from flashgraph.errors import DataError, Place, described
+from flashgraph.graph.ports import Param
+from flashgraph.graph.types import members_of, show
+
+__all__ = ["choices", "expected", "given", "instance", "objects", "params_of_class", "takes"]
+
+
+def takes(param: Param[Any], value: Any) -> bool:
+    """Return whether ``value`` is of the parameter's type; an int may stand where a float is expected."""
+    return _is(value, param.kind)
+
+
+def choices(param: Param[Any]) -> list[str]:
+    """Return the strings that the type of a parameter allows by a `Literal`."""
+    literals = [m for m in members_of(param.kind) if get_origin(m) is Literal]
+    return [choice for literal in literals for choice in get_args(literal) if isinstance(choice, str)]
+
+
+def expected(param: Param[Any]) -> str:
+    """Return the values that a parameter takes, as a phrase."""
+    literals = [a for m in members_of(param.kind) if get_origin(m) is Literal for a in get_args(m)]
+    others = [show(m) for m in members_of(param.kind) if get_origin(m) is not Literal]
+    return " or ".join(filter(None, ["one of " + ", ".join(map(str, literals)) if literals else "", *others]))
+
+
+def params_of_class(kind: type, place: Place | None = None) -> tuple[Param[Any], ...]:
+    """Return the parameters that an attrs class declares.
+
+    Raises TypeError with the reason for a class that is not an attrs class, and for a field without a default.
+    """
+    if not (inspect.isclass(kind) and attrs.has(kind)):
+        raise TypeError("it is not an attrs class")
+    hints = typing.get_type_hints(kind)
+    found = []
+    for field in attrs.fields(kind):
+        if field.default is attrs.NOTHING or field.alias != field.name or not field.init:
+            raise TypeError(f"field {field.name!r} has no default that --set could replace")
+        found.append(Param(field.name, getattr(kind(), field.name), place, hints.get(field.name, field.type or Any)))
+    return tuple(found)
+
+
+def objects(classes: Mapping[str, type], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameter objects of a graph and of the graphs in it, by prefix ("" for the graph itself).
+
+    ``values`` are all parameters by their full names; a class takes its defaults for those that are not there.  Raises
+    `DataError` for a value that a class refuses.
+    """
+    found = {}
+    for prefix, kind in classes.items():
+        names = {field.name for field in attrs.fields(kind)}
+        own = {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+        found[prefix] = instance(kind, {n: v for n, v in own.items() if n in names}, prefix)
+    return found
+
+
+def given(found: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the arguments of a `Draw` or `Context` that hold the parameters for a node with this prefix.
+
+    ``found`` are the `objects` of the whole graph.
+    """
+    inner = {p.removeprefix(prefix): each for p, each in found.items() if p.startswith(prefix)}
+    return {"params": inner.pop("", None), "parts": inner}
+
+
+def instance(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Return the parameter object with these values.
+
+    ``prefix`` is that of an included graph; messages show it.  Raises `DataError` for a value that the class refuses,
+    and names it.
+    """
+    try:
+        return kind(**values)
+    except Exception as error:
+        name, reason = _culprit(kind, values, error)
+        shown = f"parameter {prefix}{name}={values[name]!r:.200}" if name else f"the parameters {dict(values)!r:.200}"
+        # A validator of attrs says "'size' must be >= 1: 0", where the name and the value are there already.
+        reason = re.sub(r"^'\w+' (must be [^:]+): .*$", r"\1", reason)
+        default = next((p.default for p in params_of_class(kind) if p.name == name), None)
+        fix = f"e.g. {prefix}{name}={default!r}" if name else "values that fit together"
+        raise DataError(f"{shown}: {reason}.\nFix: {fix}.") from error
+
+
+def _culprit(kind: type, values: Mapping[str, Any], error: Exception) -> tuple[str, str]:
+    """Return the parameter that the class refuses by itself, and the reason; no name if only all together fail."""
+    for name, value in values.items():
+        try:
+            kind(**{name: value})
+        except Exception as alone:
+            return name, _reason(alone)
+    return "", _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    return str(error.args[0]) if isinstance(error, ValueError | TypeError) and error.args else described(error)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Return whether a plain value is of a type: a class, a `Literal`, a union, or a container of them."""
+    if kind is Any:
+        return True
+    if kind is None or kind is type(None):
+        return value is None
+    origin, arguments = get_origin(kind), get_args(kind)
+    if len(members := members_of(kind)) > 1:
+        return any(_is(value, member) for member in members)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float)
+    try:
+        if not isinstance(value, origin or kind):
+            return False
+    except TypeError:  # a hint that has no instances of its own, such as a type variable
+        return True
+    return all(_is(part, expected) for part, expected in _parts(value, arguments))
+
+
+def _parts(value: Any, arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+    """Yield each part of a container with its expected type."""
+    if isinstance(value, Mapping) and len(arguments) == 2:
+        for key, held in value.items():
+            yield key, arguments[0]
+            yield held, arguments[1]
+    elif isinstance(value, tuple) and arguments and arguments[-1] is not Ellipsis:
+        yield from zip(value, arguments, strict=False)
+    elif isinstance(value, list | tuple | set | frozenset) and arguments:
+        yield from ((part, arguments[0]) for part in value)
