@@ -7,6 +7,7 @@ whether something is new, so that nothing is read, and no read transaction is op
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -44,6 +45,9 @@ BEAT = 15.0
 
 LOT = 20_000
 """The most events of one message: a page of a long run shows something before it has all."""
+
+STANDING = 1.0
+"""The least seconds between two accounts of the whole run, unless its status changes."""
 
 MOST = 32
 """The most streams at once."""
@@ -150,6 +154,9 @@ class _Tail:
         self._since = since
         self._versions: dict[str, int] = {}
         self._seen: tuple[int, str] | None = None
+        self._owed = False
+        self._stood = 0.0
+        """When the last standing was sent; it reads the whole journal, unlike the events."""
         self.more = False
         """Whether the last call left something out."""
 
@@ -158,13 +165,17 @@ class _Tail:
         if not self._path.exists() or self._path.stat().st_ino != self._file:
             raise JournalError(f"{self._path}: the run was restarted or removed.\nFix: load the page again.")
         now = (self._run.changed(), self._run.status)
-        if now == self._seen and not self.more:
+        self._owed = self._owed or now != self._seen
+        ended = self._seen is None or now[1] != self._seen[1]
+        due = self._owed and (ended or time.monotonic() - self._stood >= STANDING)
+        if now == self._seen and not self.more and not due:
             return []
         found = []
         with self._run.snapshot():
-            if now != self._seen:
-                if changes := changes_of(self._run, self._versions):
-                    found.append(_event("changes", changes))
+            if now != self._seen and (changes := changes_of(self._run, self._versions)):
+                found.append(_event("changes", changes))
+            if due:
+                self._owed, self._stood = False, time.monotonic()
                 found.append(_event("standing", standing_of(self._run)))
             self._seen = now
             lot: list[Any] = []

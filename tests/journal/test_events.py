@@ -63,6 +63,22 @@ def test_a_job_names_its_sample_and_the_account_its_reserve(ended: tuple[Path, f
         assert accounts[-1]["used"]["tokens"] == run.spend().tokens
 
 
+def test_changes_of_a_pool_lead_to_its_artifacts(ended: tuple[Path, fg.Result]) -> None:
+    with StoredRun.open(ended[0]) as run:
+        changes = run.changes("frontier")
+        assert run.changes("frontier", since=changes[3].version) == changes[4:]
+        last = {change.artifact: change for change in changes}
+        assert {a.id: dict(a.scores) for a in run.artifacts()} == {id: c.scores for id, c in last.items()}
+        assert [c.artifact for c in changes if c.kind == "admit"] == [a.id for a in run.artifacts()]
+
+
+def test_one_call(ended: tuple[Path, fg.Result]) -> None:
+    with StoredRun.open(ended[0]) as run:
+        for call in list(run.calls(last=3)):
+            assert run.call(call.id) == call
+        assert run.call(10**6) is None
+
+
 @pytest.mark.parametrize("since", [0, 1, 7, 63, 500])
 def test_events_since_a_number(since: int, ended: tuple[Path, fg.Result]) -> None:
     with StoredRun.open(ended[0]) as run:
