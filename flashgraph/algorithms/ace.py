@@ -163,13 +163,13 @@ class TrainingProgress:
     shown: int = 0
 
 
-@graph.source(reads=playbook, cursor=TrainingProgress())
-def select(ctx: fg.Draw[Playbook, Params, TrainingProgress]) -> Batch | Snapshot | None:
+@graph.source(reads=playbook, state=TrainingProgress())
+def select(ctx: fg.Draw[Playbook, Params, TrainingProgress]) -> fg.Emit[Batch | Snapshot, TrainingProgress] | None:
     """Emit the training samples in order, and snapshots: offline after each ``eval_steps`` samples of an epoch and at
     the end, online before each window. An online snapshot is tested on its window before the training uses it."""
     if ctx.view.newest is None:
         return None
-    online, size, asked, shown = ctx.params.mode == "online", len(ctx.task.train), ctx.cursor.asked, ctx.cursor.shown
+    online, size, asked, shown = ctx.params.mode == "online", len(ctx.task.train), ctx.state.asked, ctx.state.shown
     total, step = (size, ctx.params.test_window) if online else (size * ctx.params.epochs, ctx.params.eval_steps)
     within = asked % size
     until = asked - within + min(size, within - within % step + step)
@@ -181,13 +181,14 @@ def select(ctx: fg.Draw[Playbook, Params, TrainingProgress]) -> Batch | Snapshot
         if due and asked == total and ctx.open:
             return None  # the last snapshot must hold the lessons of all samples
     if due:
-        ctx.cursor = TrainingProgress(asked, shown + 1)
-        return Snapshot({**ctx.task.seed, "playbook": ctx.view.text}, asked, split, tuple(indices), ctx.task.least)
+        text = {**ctx.task.seed, "playbook": ctx.view.text}
+        snapshot = Snapshot(text, asked, split, tuple(indices), ctx.task.least)
+        return fg.Emit(snapshot, TrainingProgress(asked, shown + 1))
     if asked == total:
         return None
     numbers = range(asked, min(asked + ctx.params.batch, until))
-    ctx.cursor = TrainingProgress(numbers.stop, shown)
-    return Batch(tuple(TrainingQuestion(number % size) for number in numbers))
+    batch = Batch(tuple(TrainingQuestion(number % size) for number in numbers))
+    return fg.Emit(batch, TrainingProgress(numbers.stop, shown))
 
 
 async def ask(work: Work, ctx: fg.Context[Any, Params], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:

@@ -140,11 +140,11 @@ def seed(ctx: fg.Draw) -> Candidate:
     return Candidate(dict(ctx.task.seed), len(ctx.task.val))
 
 
-@graph.source(reads=frontier, stream="sequential", cursor=Turns())
-def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> Trial | Trials | None:
+@graph.source(reads=frontier, stream="sequential", state=Turns())
+def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Emit[Trial | Trials, Turns] | None:
     """Draw parents from the frontier, and for each the next minibatches of the shuffled training set."""
     names, trials = tuple(ctx.task.seed), list[Trial]()
-    epochs, turns = ctx.cursor.epochs, ctx.cursor.components.joined(ctx.view.artifacts)
+    epochs, turns = ctx.state.epochs, ctx.state.components.joined(ctx.view.artifacts)
     params = ctx.params
     for _ in range(params.parents):
         if (parent := drawn(ctx)) is None:
@@ -156,11 +156,10 @@ def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> Trial | Trials | None
             turn, turns = turns.next(parent.id, len(names))
             chosen = names if params.components == "all" else (names[turn],)
             trials.append(Trial(parent.value, batch, parent.id, chosen))
-    ctx.cursor = Turns(epochs, turns)
     if len(trials) > 1:  # named here, all would be parents of every child
-        return Trials(tuple(trials))
+        return fg.Emit(Trials(tuple(trials)), Turns(epochs, turns))
     ctx.parents(trials[0].parent)
-    return trials[0]
+    return fg.Emit(trials[0], Turns(epochs, turns))
 
 
 def drawn(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Artifact | None:
@@ -175,35 +174,36 @@ def drawn(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Artifact | None:
     return ctx.view.draw(ctx.random, ctx.params.frontier, ctx.params.top_k if ctx.params.selection == "top_k" else None)
 
 
-@graph.source(reads=frontier, stream="sequential", cursor=Crossings())
-def cross(ctx: fg.Draw[ParetoFrontier, Params, Crossings]) -> Proposal | None:
+@graph.source(reads=frontier, stream="sequential", state=Crossings())
+def cross(ctx: fg.Draw[ParetoFrontier, Params, Crossings]) -> fg.Emit[Proposal, Crossings] | None:
     """Cross two candidates once a child was admitted: each gives the components that it changed since a common
     ancestor."""
     held = ctx.view.artifacts
     if not ctx.params.merge or len(held) < 3:
         return None
-    grown, ctx.cursor = ctx.cursor.count(held, ctx.params.max_merge_invocations)
-    if not grown or ctx.cursor.due <= ctx.open:
-        return None
-    found, ctx.cursor = ctx.cursor.draw(
+    grown, crossings = ctx.state.count(held, ctx.params.max_merge_invocations)
+    if not grown or crossings.due <= ctx.open:
+        return fg.Emit(None, crossings)
+    found, crossings = crossings.draw(
         held, ctx.view.dominators(ctx.params.frontier), ctx.params.merge_val_overlap_floor, ctx.random
     )
     if found is None:
-        return None
+        return fg.Emit(None, crossings)
     ctx.parents(*found.parents)
-    return Proposal(found.text, "val", found.samples, found.to_reach, True, ctx.task.bounds)
+    merged = Proposal(found.text, "val", found.samples, found.to_reach, True, ctx.task.bounds)
+    return fg.Emit(merged, crossings)
 
 
-@graph.source(reads=frontier, cursor=SamplesSent(), evidence=True)
-def confirm(ctx: fg.Draw[ParetoFrontier, Params, SamplesSent]) -> Validated | None:
+@graph.source(reads=frontier, state=SamplesSent(), evidence=True)
+def confirm(ctx: fg.Draw[ParetoFrontier, Params, SamplesSent]) -> fg.Emit[Validated, SamplesSent] | None:
     """Send the most promising candidate that lacks evidence to more validation samples."""
-    sent = ctx.cursor.samples if ctx.open else {}
+    sent = ctx.state.samples if ctx.open else {}
     found = ctx.view.contender(ctx.random, sent, ctx.champion)
     if found is None:
         return None
-    ctx.cursor = SamplesSent({**sent, found.artifact: len(ctx.view.tried[found.artifact].sent) + len(found.samples)})
     ctx.parents(found.artifact)
-    return found
+    done = len(ctx.view.tried[found.artifact].sent) + len(found.samples)
+    return fg.Emit(found, SamplesSent({**sent, found.artifact: done}))
 
 
 # ---- stages ----------------------------------------------------------------------------------------------

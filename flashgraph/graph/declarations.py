@@ -229,7 +229,7 @@ class Declarations:
         reads: Any = None,
         rounds: int | None = None,
         stream: Literal["keyed", "sequential"] = "keyed",
-        cursor: Any = None,
+        state: Any = None,
         evidence: bool = False,
         window: int | None = None,
         focus: bool = True,
@@ -238,7 +238,7 @@ class Declarations:
         pool = self._pool_name(f"source {name!r}", reads)
         place = Place.of_caller()
         spec = SourceSpec(
-            name, body, place, pool, rounds, stream, cursor, evidence, window, focus, localns=_locals_of_caller()
+            name, body, place, pool, rounds, stream, state, evidence, window, focus, localns=_locals_of_caller()
         )
         return Source(self.add(spec), self)
 

@@ -30,7 +30,7 @@ from flashgraph.graph.handles import (
 )
 from flashgraph.graph.include import include
 from flashgraph.graph.naming import end_name, shown
-from flashgraph.graph.ports import Context, Costs, Draw, Group, Openable, Several
+from flashgraph.graph.ports import Context, Costs, Draw, Emit, Group, Openable, Several
 from flashgraph.graph.spec import EdgeSpec, Failure, PoolSpec, Release
 
 if TYPE_CHECKING:
@@ -112,7 +112,20 @@ class Graph(Declarations):
 
     @overload
     def source(
+        self, body: Callable[[Draw[Any, Any, Any]], Emit[Out, Any] | None], /, **options: Unpack[SourceOptions]
+    ) -> Source[Out]: ...
+    @overload
+    def source(
         self, body: Callable[[Draw[Any, Any, Any]], Out | None], /, **options: Unpack[SourceOptions]
+    ) -> Source[Out]: ...
+    @overload
+    def source(
+        self,
+        body: Callable[[Draw[V, Any, Any]], Emit[Out, Any] | None],
+        /,
+        *,
+        reads: PoolNode[Any, V],
+        **options: Unpack[SourceOptions],
     ) -> Source[Out]: ...
     @overload
     def source(
@@ -139,7 +152,7 @@ class Graph(Declarations):
             rounds: Emissions at most; unbounded by default.
             stream: ``"keyed"`` gives each emission a random stream of its own.  With ``"sequential"`` all such sources
                 share one ``random.Random(seed)``, as published loops do.
-            cursor: The first value of ``ctx.cursor``: small immutable state that each emission hands to the next.
+            state: The first value of ``ctx.state``: small and immutable.  The source returns the next in a `fg.Emit`.
             evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source goes before the
                 others, sees the whole pool whatever ``focus`` says, and may use the ``reserve`` of the schedule.
             window: Rounds of this source that may be open at once, at most, under every schedule.  Use 1 for

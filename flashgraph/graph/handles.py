@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flashgraph.graph.ports import Artifact, Context, Draw, PoolEvent, Several
+from flashgraph.graph.ports import Artifact, Context, Draw, Emit, PoolEvent, Several
 from flashgraph.graph.spec import Order, Staleness
 from flashgraph.tasks.workers import Runs
 
@@ -106,7 +106,7 @@ class SourceOptions(TypedDict, total=False):
     name: str | None
     rounds: int | None
     stream: Literal["keyed", "sequential"]
-    cursor: Any
+    state: Any
     evidence: bool
     window: int | None
     focus: bool
@@ -142,7 +142,11 @@ class SourceDecorator(Generic[V]):
     def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options
 
-    def __call__(self, body: Callable[[Draw[V, Any, Any]], Out | None], /) -> Source[Out]:
+    @overload
+    def __call__(self, body: Callable[[Draw[V, Any, Any]], Emit[Out, Any] | None], /) -> Source[Out]: ...
+    @overload
+    def __call__(self, body: Callable[[Draw[V, Any, Any]], Out | None], /) -> Source[Out]: ...
+    def __call__(self, body: Callable[..., Any], /) -> Source[Any]:
         return self._graph._add_source(body, **self._options)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Context",
     "Costs",
     "Draw",
+    "Emit",
     "Group",
     "Member",
     "Pool",
@@ -44,7 +45,9 @@ V = TypeVar("V", default=Any)
 # Not Any: with an Any in an argument's type, mypy cannot choose an overload of graph.stage.
 W = TypeVar("W", default=object)
 Q = TypeVar("Q", default=object)
-C = TypeVar("C", default=None)
+S = TypeVar("S", default=None)
+I_co = TypeVar("I_co", covariant=True)
+S_co = TypeVar("S_co", covariant=True)
 In_contra = TypeVar("In_contra", contravariant=True)
 
 
@@ -281,13 +284,13 @@ class _Ctx(Generic[V, Q]):
 
 
 @attrs.define(eq=False)
-class Draw(_Ctx[V, Q], Generic[V, Q, C]):
-    """The argument of a source: the pool's view, a random stream and a cursor.
+class Draw(_Ctx[V, Q], Generic[V, Q, S]):
+    """The argument of a source: the pool's view, the parameters, a random stream and the source's own state.
 
-    ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next,
-    immutable value to it.  The run keeps it from emission to emission.  ``turn`` counts the emissions of all sources
-    that share the sequential stream, ``open`` this source's open rounds.  ``champion`` is the artifact of the pool that
-    the run would hand out.
+    ``emission`` counts this source's emissions from 0.  ``state`` is the source's own small, immutable value: the first
+    one is an option of the source, and each `Emit` returns the next.  ``turn`` counts the emissions of all sources that
+    share the sequential stream, ``open`` this source's open rounds.  ``champion`` is the artifact of the pool that the
+    run would hand out.
 
     A source that returns None is called again when its pool changes or one of its rounds ends.
     """
@@ -296,7 +299,24 @@ class Draw(_Ctx[V, Q], Generic[V, Q, C]):
     turn: int = 0
     open: int = 0
     champion: Artifact | None = None
-    cursor: C = None  # type: ignore[assignment]  # None is the cursor of a source that declares none
+    state: S = None  # type: ignore[assignment]  # None is the state of a source that declares none
+
+
+@attrs.frozen
+class Emit(Generic[I_co, S_co]):
+    """The result of a source that keeps a state: the item, and the state that its next call sees.
+
+    Without an item no round opens, and the state is replaced nevertheless.  A call that raises, or returns None, leaves
+    the state as it was.
+    """
+
+    item: I_co | None
+    state: S_co
+
+
+def emitted(result: Any, state: Any) -> tuple[Any, Any]:
+    """Return the item and the next state that a source's result means, after a call that saw ``state``."""
+    return (result.item, result.state) if isinstance(result, Emit) else (result, state)
 
 
 @attrs.frozen

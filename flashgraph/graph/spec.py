@@ -101,7 +101,7 @@ class SourceSpec:
     reads: str | None = None
     rounds: int | None = None
     stream: Literal["keyed", "sequential"] = "keyed"
-    cursor: Any = None
+    state: Any = None
     evidence: bool = False
     window: int | None = None
     focus: bool = True

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from flashgraph.errors import DataError, ModelError, did_you_mean
-from flashgraph.graph.ports import Context, Draw
+from flashgraph.graph.ports import Context, Draw, emitted
 from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Reply
 from flashgraph.llm.secrets import without_secrets
@@ -221,7 +221,7 @@ class Execution:
         self.finish(job, outcome)
 
     def _draw(self, start: Start) -> None:
-        """Run a source, which is synchronous: its draw and its cursor advance together, in order of emission."""
+        """Run a source, which is synchronous: its draw and its state advance together, in order of emission."""
         job, spec = start.job, self._plan.sources[start.job.node]
         keyed = f"{self._machine.seed}/{job.node}/{job.emission}"
         ctx: Draw[Any, Any, Any] = Draw(
@@ -233,17 +233,18 @@ class Execution:
             turn=start.turn,
             open=start.beside,
             champion=start.champion,
-            cursor=self._cursors[job.node],
+            state=self._cursors[job.node],
         )
         try:
             with contained(Inside(f"source {job.node!r}", self._floor)):
-                value = self._returns[job.node].checked(spec.body(ctx))
+                value, after = emitted(spec.body(ctx), ctx.state)
+                value = self._returns[job.node].checked(value)
         except Exception as error:
             self.finish(job, Failed(cause_of(error), reason(error)))
             return
-        self._cursors[job.node] = ctx.cursor
+        self._cursors[job.node] = after
         state = self._sequential.getstate() if spec.stream == "sequential" else None
-        self.finish(job, Done(value, ctx.used), source=job.node, cursor=ctx.cursor, stream=state)
+        self.finish(job, Done(value, ctx.used), source=job.node, cursor=after, stream=state)
 
     async def _call(self, job: Job, own: str, messages: Any, *, role: str | None = None, **params: Any) -> Reply:
         """Call the model of the stage's own role, or of a role of the task."""

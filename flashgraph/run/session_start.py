@@ -39,5 +39,5 @@ class SessionStart:
     @classmethod
     def first(cls, machine: Machine) -> Self:
         """Return the start of a run's first session."""
-        cursors = {name: source.cursor for name, source in machine.plan.sources.items()}
+        cursors = {name: source.state for name, source in machine.plan.sources.items()}
         return cls(0.0, random.Random(machine.seed), cursors)

@@ -120,7 +120,7 @@ class Hand:
         self.states: list[tuple[Any, ...]] = []
         self._watch = Watch(self.plan, self.budget) if self.watched else None
         self._work: dict[int, OpenJob] = {}
-        self._cursors = {name: source.cursor for name, source in self.plan.sources.items()}
+        self._cursors = {name: source.state for name, source in self.plan.sources.items()}
         self._stopped = False
         self._violation: InvariantViolation | None = None
         self._oracle = self.oracle() if self.oracle is not None else None

@@ -20,6 +20,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.graph.analysis import gathers_of, scopes, topological
 from flashgraph.graph.params import given, objects
+from flashgraph.graph.ports import emitted
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.run.pools import for_task
@@ -85,7 +86,7 @@ class _Interpreter:
         self.version = dict.fromkeys(self.pools, 0)
         self.admitted = dict.fromkeys(self.pools, 0)
         self.lines: list[Line] = []
-        self.cursors = {s.name: s.cursor for s in graph.sources}
+        self.cursors = {s.name: s.state for s in graph.sources}
         self.sequential = random.Random(seed)
 
     async def run(self) -> list[Line]:
@@ -123,10 +124,9 @@ class _Interpreter:
             **given(objects(self.graph.classes, params), source.prefix),
             emission=number,
             champion=None if view is None else view.best(),
-            cursor=self.cursors[source.name],
+            state=self.cursors[source.name],
         )
-        value = source.body(ctx)
-        self.cursors[source.name] = ctx.cursor
+        value, self.cursors[source.name] = emitted(source.body(ctx), ctx.state)
         return value, ctx.used or ()
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 import flashgraph as fg
+from flashgraph.graph.ports import emitted
 from flashgraph.run.cause import cause_of
 from flashgraph.run.jobs import Call, Done, Failed, Outcome, Start
 from flashgraph.run.plan import Plan
@@ -52,9 +53,10 @@ def draw_source(plan: Plan, seed: int, start: Start, cursor: Any) -> Completed:
     stream = random.Random(f"{seed}/{job.node}/{job.emission}")
     ctx: fg.Draw[Any, Any, Any] = fg.Draw(
         TASK, start.views.get(spec.reads or ""), stream, **plan.given(spec),
-        emission=job.emission, open=start.beside, champion=start.champion, cursor=cursor,
+        emission=job.emission, open=start.beside, champion=start.champion, state=cursor,
     )  # fmt: skip
-    return Completed(job.id, Done(spec.body(ctx), ctx.used), source=job.node, cursor=ctx.cursor)
+    value, after = emitted(spec.body(ctx), ctx.state)
+    return Completed(job.id, Done(value, ctx.used), source=job.node, cursor=after)
 
 
 def advance(plan: Plan, seed: int, work: OpenJob) -> Asked | Completed:

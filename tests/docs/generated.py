@@ -41,7 +41,7 @@ API = {
         {
             "flashgraph": (
                 "Graph",
-                *("Draw", "Context", "Resource", "Costs", "Epochs"),
+                *("Draw", "Emit", "Context", "Resource", "Costs", "Epochs"),
                 *("Pool", "PoolEvent", "Artifact", "Contender"),
                 *("Group", "Member", "Several", "Stale", "Change", "Verdict"),
             ),

@@ -598,7 +598,7 @@ def source_with_rounds_in_quotes() -> fg.Graph:
     """
 FILE: source option 'read' [unknown-option]
     found:    read=PoolNode(name='scores')
-    expected: one of cursor, evidence, focus, name, reads, rounds, stream, window
+    expected: one of evidence, focus, name, reads, rounds, state, stream, window
     fix:      did you mean 'reads'?
 """
 )
@@ -692,17 +692,17 @@ def source_with_another_pools_view() -> fg.Graph:
 
 @mistake(
     """
-FILE: source 'draw' [wrong-cursor]
-    found:    no cursor=, which makes its first value None
+FILE: source 'draw' [wrong-state]
+    found:    no state=, which makes its first value None
     expected: a first value of type Epochs, as its fg.Draw declares
-    fix:      cursor=Epochs(...)
+    fix:      state=Epochs(...)
 """
 )
-def source_without_its_cursor() -> fg.Graph:
+def source_without_its_state() -> fg.Graph:
     graph = fg.Graph("g")
     pool = graph.pool("scores", Scores)
 
-    @graph.source(reads=pool)  # <- wrong-cursor
+    @graph.source(reads=pool)  # <- wrong-state
     def draw(ctx: fg.Draw[Scores, None, fg.Epochs]) -> Seed:
         return Seed()
 
@@ -711,17 +711,17 @@ def source_without_its_cursor() -> fg.Graph:
 
 @mistake(
     """
-FILE: source 'draw' [wrong-cursor]
-    found:    cursor=Epochs(epoch=-1, ids=()); its Draw declares no cursor
-    expected: the cursor's type as the third argument of fg.Draw
+FILE: source 'draw' [wrong-state]
+    found:    state=Epochs(epoch=-1, ids=()); its Draw declares no state
+    expected: the state's type as the third argument of fg.Draw
     fix:      ctx: fg.Draw[Scores, object, Epochs]
 """
 )
-def source_with_an_undeclared_cursor() -> fg.Graph:
+def source_with_an_undeclared_state() -> fg.Graph:
     graph = fg.Graph("g")
     pool = graph.pool("scores", Scores)
 
-    @graph.source(reads=pool, cursor=fg.Epochs())  # <- wrong-cursor
+    @graph.source(reads=pool, state=fg.Epochs())  # <- wrong-state
     def draw(ctx: fg.Draw[Scores]) -> Seed:
         return Seed()
 
@@ -730,17 +730,17 @@ def source_with_an_undeclared_cursor() -> fg.Graph:
 
 @mistake(
     """
-FILE: source 'draw' [cursor-not-storable]
-    found:    cursor is a list_iterator, which cannot be stored and read back
-    expected: an immutable plain value or attrs class: the cursor is part of the run's state
-    fix:      e.g. cursor=0, or cursor=fg.Epochs()
+FILE: source 'draw' [state-not-storable]
+    found:    its state is a list_iterator, which cannot be stored and read back
+    expected: an immutable plain value or attrs class: it is part of what a run resumes from
+    fix:      e.g. state=0, or state=fg.Epochs()
 """
 )
-def source_with_a_cursor_of_an_object() -> fg.Graph:
+def source_with_a_state_of_an_object() -> fg.Graph:
     graph = fg.Graph("g")
     pool = graph.pool("scores", Scores)
 
-    @graph.source(reads=pool, cursor=iter([1, 2]))  # <- cursor-not-storable
+    @graph.source(reads=pool, state=iter([1, 2]))  # <- state-not-storable
     def draw(ctx: fg.Draw[Scores, None, Iterator[int]]) -> Seed:
         return Seed()
 

@@ -123,7 +123,7 @@ def two_pools() -> fg.Graph:
     graph, draw, pool = plain()
     log = graph.pool("log", lambda: Archive(threshold=0.5))
 
-    @graph.source(rounds=3, cursor=0)
+    @graph.source(rounds=3, state=0)
     def first(ctx: fg.Draw[Any, None, int]) -> Seed | None:
         return None
 
@@ -257,7 +257,7 @@ BODIES: list[Any] = [
 ]  # fmt: skip
 
 STAGE_OPTIONS = ["name", "model", "reads", "counts", "workers", "fanout", "wrong"]
-SOURCE_OPTIONS = ["name", "reads", "rounds", "stream", "cursor", "wrong"]
+SOURCE_OPTIONS = ["name", "reads", "rounds", "stream", "state", "wrong"]
 EDGE_OPTIONS = [
     "capacity", "scatter", "gather", "fanout", "release", "late", "order", "when", "otherwise", "loop", "stale",
     "on_failure", "orphans", "only", "wrong",

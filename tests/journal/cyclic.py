@@ -66,12 +66,12 @@ def build(rounds: int = 8) -> fg.Graph:
     graph = fg.Graph("cyclic")
     archive = graph.pool("archive", lambda: Archive(threshold=0.35))
 
-    @graph.source(reads=archive, rounds=rounds, stream="sequential", cursor=())
-    def pick(ctx: fg.Draw[Archive, None, tuple[int, ...]]) -> Idea:
-        ctx.cursor = (*ctx.cursor[-2:], ctx.random.randrange(100))
+    @graph.source(reads=archive, rounds=rounds, stream="sequential", state=())
+    def pick(ctx: fg.Draw[Archive, None, tuple[int, ...]]) -> fg.Emit[Idea, tuple[int, ...]]:
+        state = (*ctx.state[-2:], ctx.random.randrange(100))
         best = ctx.view.best()
         ctx.parents(*([best] if best else []))
-        return Idea(f"{best.value.text if best else '-'} {ctx.cursor}"[-120:])
+        return fg.Emit(Idea(f"{best.value.text if best else '-'} {state}"[-120:]), state)
 
     @graph.stage(model="writer", counts="proposals")
     async def write(idea: Idea, ctx: fg.Context) -> Idea:

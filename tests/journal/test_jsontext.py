@@ -76,11 +76,10 @@ def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: An
     graph = fg.Graph("odd")
     archive = graph.pool("archive", Archive)
 
-    @graph.source(rounds=4, cursor=Place())
-    def pick(ctx: fg.Draw[None, None, Place]) -> Odd:
-        assert math.isnan(ctx.cursor.number)
-        ctx.cursor = Place()
-        return Odd({"text": "abcd"[ctx.emission]}, 2)
+    @graph.source(rounds=4, state=Place())
+    def pick(ctx: fg.Draw[None, None, Place]) -> fg.Emit[Odd, Place]:
+        assert math.isnan(ctx.state.number)
+        return fg.Emit(Odd({"text": "abcd"[ctx.emission]}, 2), Place())
 
     @graph.stage(model="judge")
     async def judge(work: Work, ctx: fg.Context) -> Attempt:

@@ -71,21 +71,21 @@ def race(candidates: int = 6, sent: int = 10, share: float = 0.5, **edge: Any) -
             ctx.parents(best)
         return Candidate({"text": f"c{ctx.emission}"}, SIZE)
 
-    def confirm(ctx: fg.Draw[ParetoFrontier, None, Asked]) -> Validated | None:
-        asked = ctx.cursor.samples if ctx.open else {}
+    def confirm(ctx: fg.Draw[ParetoFrontier, None, Asked]) -> fg.Emit[Validated, Asked] | None:
+        asked = ctx.state.samples if ctx.open else {}
         found = ctx.view.contender(ctx.random, asked, ctx.champion)
-        if found is not None:
-            done = len(ctx.view.tried[found.artifact].sent)
-            ctx.cursor = Asked({**asked, found.artifact: done + len(found.samples)})
-            ctx.parents(found.artifact)
-        return found
+        if found is None:
+            return None
+        done = len(ctx.view.tried[found.artifact].sent)
+        ctx.parents(found.artifact)
+        return fg.Emit(found, Asked({**asked, found.artifact: done + len(found.samples)}))
 
     async def judge(work: Work, ctx: fg.Context) -> Attempt:
         reply = await ctx.llm(f"{work.text['text']} {work.index}")
         return Attempt(work.index, float(reply.text), reply.text)
 
     first = graph.source(name="pick", reads=frontier, rounds=candidates)(pick)
-    more = graph.source(name="confirm", reads=frontier, cursor=Asked(), evidence=True)(confirm)
+    more = graph.source(name="confirm", reads=frontier, state=Asked(), evidence=True)(confirm)
     validate = graph.stage(name="validate", model="judge")(judge)
     measure = graph.stage(name="measure", model="judge")(judge)
     graph.edge(first, validate, scatter=Candidate.work, order=fg.discriminative(window=2))

@@ -50,10 +50,10 @@ def test_each_result_takes_the_edge_of_its_class(virtually: Virtually) -> None:
     graph = fg.Graph("parting")
     seen = graph.pool("seen", Seen)
 
-    @graph.source(rounds=6, cursor=0)
-    def draw(ctx: fg.Draw[Any, None, int]) -> Small | Large | None:
-        ctx.cursor += 1
-        return (Small, Large, Larger)[ctx.cursor % 3](ctx.cursor)
+    @graph.source(rounds=6, state=0)
+    def draw(ctx: fg.Draw[Any, None, int]) -> fg.Emit[Small | Large, int]:
+        number = ctx.state + 1
+        return fg.Emit((Small, Large, Larger)[number % 3](number), number)
 
     @graph.stage
     def large(item: Large) -> str:
@@ -64,7 +64,7 @@ def test_each_result_takes_the_edge_of_its_class(virtually: Virtually) -> None:
         return f"rest {type(item).__name__} {item.n}"
 
     graph.edge(draw, large, only=Large, when=lambda item: item.n < 5)
-    graph.edge(draw, rest, otherwise=True)  # type: ignore[misc]  # mypy joins the union's classes to object
+    graph.edge(draw, rest, otherwise=True)
     graph.edge(large, seen)
     graph.edge(rest, seen)
     assert graph.check() == ()

@@ -76,15 +76,13 @@ def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str, virtuall
     graph = fg.Graph("waits")
     log = graph.pool("log", Log)
 
-    @graph.source(reads=log, cursor=0)
-    def draw(ctx: fg.Draw[Log, None, int]) -> str | None:
-        if ctx.cursor < 3:
-            ctx.cursor += 1
-            return f"work {ctx.cursor}"
-        if ctx.cursor == 3 and ctx.open:
+    @graph.source(reads=log, state=0)
+    def draw(ctx: fg.Draw[Log, None, int]) -> fg.Emit[str, int] | None:
+        if ctx.state < 3:
+            return fg.Emit(f"work {ctx.state + 1}", ctx.state + 1)
+        if ctx.state == 3 and ctx.open:
             return None
-        ctx.cursor += 1
-        return "end" if ctx.cursor == 4 else None
+        return fg.Emit("end" if ctx.state == 3 else None, ctx.state + 1)
 
     @graph.stage
     async def work(item: str) -> str:
@@ -450,3 +448,22 @@ def test_a_window_is_a_whole_number(window: Any) -> None:
     pool = graph.pool("pool", Log)
     graph.edge(graph.source(lambda ctx: "x", name="draw", rounds=1, window=window), pool)
     assert "not-positive" in {problem.code for problem in graph.check()}
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_a_call_without_an_emit_leaves_the_state(schedule: str) -> None:
+    """An `Emit` without an item replaces the state and opens no round; None leaves the state as it was."""
+    graph, seen = fg.Graph("states"), list[int]()
+    log = graph.pool("log", Log)
+
+    @graph.source(reads=log, state=0)
+    def draw(ctx: fg.Draw[Log, None, int]) -> fg.Emit[str, int] | None:
+        seen.append(ctx.state)
+        if len(ctx.view.artifacts) == 2:
+            return None if ctx.state == 7 else fg.Emit(None, 7)  # asked again when one of its rounds has ended
+        return fg.Emit(f"item {ctx.state}", ctx.state + 1)
+
+    graph.edge(draw, log)
+    result = fg.run(graph, TASK, models={}, schedule=schedule, budget=fg.Budget(seconds=60))
+    assert (result.status, [a.value for a in result.artifacts]) == ("completed", ["item 0", "item 1"])
+    assert [state for state in seen if state < 7] == [0, 1, 2]

@@ -51,10 +51,10 @@ assert_type(frontier, PoolNode[fg.Group[Candidate | Validated, Attempt], ParetoF
 archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
 
-@graph.source(reads=frontier, cursor=0)
-def draw(ctx: fg.Draw[ParetoFrontier, Params, int]) -> Seed | None:
+@graph.source(reads=frontier, state=0)
+def draw(ctx: fg.Draw[ParetoFrontier, Params, int]) -> fg.Emit[Seed, int] | None:
     assert_type(ctx.random.choice(ctx.params.words), str)  # a call whose argument may be of a wider type
-    return Seed(ctx.params.size)
+    return fg.Emit(Seed(ctx.params.size), ctx.state + 1)
 
 
 @graph.source

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_args
+from typing import Any, Union, get_args
+
+import attrs
 
 from flashgraph.graph.check.checked import Ports
 from flashgraph.graph.notes import Note, Notes
-from flashgraph.graph.ports import Context, Draw, Several, Stale, Verdict
+from flashgraph.graph.ports import Context, Draw, Emit, Several, Stale, Verdict
 from flashgraph.graph.signatures import (
     Signature,
     Unreadable,
@@ -189,6 +191,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
     found = _signature(source, note)
     if found is None:
         return
+    found = _without_state(found)
     if inspect.iscoroutinefunction(source.body):
         note(
             "async-source",
@@ -217,7 +220,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
         return
     _view(source, found.parameters[0], ports, note)
     _params(graph, source, found.parameters[0], note)
-    _cursor(source, found.parameters[0], note)
+    _state(source, found.parameters[0], note)
     if source.reads is None and source.rounds is None and not found.optional:
         note(
             "endless-source",
@@ -231,35 +234,45 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
             ports.optional.add(source.name)
 
 
-def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
+def _without_state(found: Signature) -> Signature:
+    """Return the signature of a source with the item's type in place of an `Emit` of it."""
+    members = [
+        item for m in members_of(found.returns) for item in (members_of(get_args(m)[0]) if is_a(m, Emit) else [m])
+    ]
+    kept = tuple(dict.fromkeys(m for m in members if m not in (None, type(None))))
+    returns = Union[kept] if kept else None  # noqa: UP007 - `|` takes no tuple
+    return attrs.evolve(found, returns=returns, optional=found.optional or len(kept) < len(members))
+
+
+def _state(source: SourceSpec, at: Any, note: Note) -> None:
     arguments = get_args(at)
     if len(arguments) < 3:
         return
-    declared, value = arguments[2], source.cursor
+    declared, value = arguments[2], source.state
     bad = unstorable(type(value))
     if bad is not None:
         note(
-            "cursor-not-storable",
-            f"cursor is a {show(bad)}, which cannot be stored and read back",
-            "an immutable plain value or attrs class: the cursor is part of the run's state",
-            "e.g. cursor=0, or cursor=fg.Epochs()",
+            "state-not-storable",
+            f"its state is a {show(bad)}, which cannot be stored and read back",
+            "an immutable plain value or attrs class: it is part of what a run resumes from",
+            "e.g. state=0, or state=fg.Epochs()",
         )
     elif declared is None or declared is type(None):
         if value is not None:
             note(
-                "wrong-cursor",
-                f"cursor={value!r}; its Draw declares no cursor",
-                "the cursor's type as the third argument of fg.Draw",
+                "wrong-state",
+                f"state={value!r}; its Draw declares no state",
+                "the state's type as the third argument of fg.Draw",
                 f"ctx: fg.Draw[{show(arguments[0])}, {show(arguments[1])}, {type(value).__name__}]",
             )
     elif not assignable(type(value), declared):
         note(
-            "wrong-cursor",
-            "no cursor=, which makes its first value None"
+            "wrong-state",
+            "no state=, which makes its first value None"
             if value is None
-            else f"cursor={value!r}, a {type(value).__name__}",
+            else f"state={value!r}, a {type(value).__name__}",
             f"a first value of type {show(declared)}, as its fg.Draw declares",
-            f"cursor={show(declared)}(...)",
+            f"state={show(declared)}(...)",
         )
 
 

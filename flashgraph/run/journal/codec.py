@@ -55,7 +55,7 @@ class Codec:
         graph, ports = checked.spec, checked.ports
         hints = [*ports.gives.values(), *ports.takes.values()]
         found = [get_origin(part) or part for hint in hints for part in parts(hint)]
-        found += [type(source.cursor) for source in graph.sources]
+        found += [type(source.state) for source in graph.sources]
         return cls([Group, Member, Several, Verdict, *(kind for kind in found if inspect.isclass(kind))], _own(graph))
 
     def _know(self, kind: type) -> None:

@@ -139,7 +139,7 @@ def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -
             stream.setstate((version, tuple(internal), gauss))
         except UNUSABLE as error:
             raise damaged(path, "stream", row, error) from error
-    cursors = {name: source.cursor for name, source in machine.plan.sources.items()}
+    cursors = {name: source.state for name, source in machine.plan.sources.items()}
     for name, data in select(db, path, "sources", (word, json_of()), "SELECT name, cursor FROM sources"):
         try:
             cursors[name] = codec.decode(data, payloads)

@@ -79,18 +79,17 @@ def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int
     pool = graph.pool("pool", Kept)
     drawn: list[tuple[str, int, int, list[float]]] = []
 
-    def drawing(name: str) -> Callable[[fg.Draw[Kept, None, int]], float]:
-        def emit(ctx: fg.Draw[Kept, None, int]) -> float:
+    def drawing(name: str) -> Callable[[fg.Draw[Kept, None, int]], fg.Emit[float, int]]:
+        def emit(ctx: fg.Draw[Kept, None, int]) -> fg.Emit[float, int]:
             numbers = [ctx.random.random() for _ in range(draws)]
-            drawn.append((name, ctx.emission, ctx.cursor, numbers))
-            ctx.cursor += 1 + ctx.emission
-            return math.fsum(numbers)
+            drawn.append((name, ctx.emission, ctx.state, numbers))
+            return fg.Emit(math.fsum(numbers), ctx.state + 1 + ctx.emission)
 
         return emit
 
     for place, stream in enumerate(streams):
         name = f"source{place}"
-        source: Any = graph.source(name=name, reads=pool, rounds=rounds, stream=stream, cursor=0)(drawing(name))
+        source: Any = graph.source(name=name, reads=pool, rounds=rounds, stream=stream, state=0)(drawing(name))
         graph.edge(source, pool)
 
     async def run() -> list[Completed]:
@@ -109,7 +108,7 @@ def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int
         keyed = streams[int(name.removeprefix("source"))] == "keyed"
         own = random.Random(f"{seed}/{name}/{emission}") if keyed else sequential
         expect(numbers == [own.random() for _ in range(draws)], f"I14: emission {emission} of {name} drew {numbers}")
-        expect(cursor == sum(range(emission + 1)), f"I13: emission {emission} of {name} has the cursor {cursor}")
+        expect(cursor == sum(range(emission + 1)), f"I13: emission {emission} of {name} has the state {cursor}")
         state = None if keyed else sequential.getstate()
         expect(done.stream == state, f"I13: emission {emission} of {name} keeps another stream than it left")
         expect((done.source, done.cursor) == (name, cursor + 1 + emission), f"I13: {done.source} keeps {done.cursor}")
