@@ -732,7 +732,7 @@ def source_with_an_undeclared_state() -> fg.Graph:
     """
 FILE: source 'draw' [state-not-storable]
     found:    its state is a list_iterator, which cannot be stored and read back
-    expected: an immutable plain value or attrs class: it is part of what a run resumes from
+    expected: an immutable plain value or attrs class: a resumed run reads it back
     fix:      e.g. state=0, or state=fg.Epochs()
 """
 )

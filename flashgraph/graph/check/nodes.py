@@ -235,7 +235,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
 
 
 def _without_state(found: Signature) -> Signature:
-    """Return the signature of a source with the item's type in place of an `Emit` of it."""
+    """Return the signature of a source with the item's type in place of its `Emit`."""
     members = [
         item for m in members_of(found.returns) for item in (members_of(get_args(m)[0]) if is_a(m, Emit) else [m])
     ]
@@ -254,7 +254,7 @@ def _state(source: SourceSpec, at: Any, note: Note) -> None:
         note(
             "state-not-storable",
             f"its state is a {show(bad)}, which cannot be stored and read back",
-            "an immutable plain value or attrs class: it is part of what a run resumes from",
+            "an immutable plain value or attrs class: a resumed run reads it back",
             "e.g. state=0, or state=fg.Epochs()",
         )
     elif declared is None or declared is type(None):
