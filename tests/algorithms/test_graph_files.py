@@ -18,9 +18,11 @@ DRAWN = {
     "ace": "ace.md",
     "combee": "combee.md",
     "combee:ace_graph": "combee.md",
+    "evoprompt": "evoprompt.md",
     "gepa": "gepa.md",
     "islands": "islands.md",
     "meta_harness": "meta-harness.md",
+    "opro": "opro.md",
 }
 GRAPHS = pytest.mark.parametrize("name", DRAWN)
 

@@ -1,0 +1,124 @@
+"""OPRO and EvoPrompt: lockstep equals a sequential version, and both schedules keep the invariants and improve.
+
+The world decides what passes. The proposer here states one more rule, drawn by a
+hash of the instructions that it was shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.llm.protocol import text_in
+from flashgraph.sim.world import SEED_TEXT, SOLVED, World, rules_of
+from flashgraph.testing.algorithms import check_algorithm
+
+FENCE = re.compile(r"```\n(.*?)\n```", re.DOTALL)
+STEPS = 3
+
+
+def better(texts: Sequence[str], number: str) -> str:
+    """Return an instruction with most rules of the texts, and one more."""
+    stream = random.Random(hashlib.sha256(repr((tuple(texts), number)).encode()).hexdigest())
+    known = sorted({rule for text in texts[-2:] for rule in rules_of(text)})
+    kept = [rule for rule in known if stream.random() < 0.95] + [stream.randrange(12)]
+    return SEED_TEXT + " " + " ".join(f"R{rule}!" for rule in sorted(set(kept)))
+
+
+def proposer(messages: Any) -> str:
+    prompt = text_in(messages[-1])
+    number = re.findall(r"(?:Proposal|instruction number) (\d+)", prompt)
+    return f"```\n{better(FENCE.findall(prompt), number[-1] if number else '')}\n```"
+
+
+def answering(world: World) -> Callable[[Any], str]:
+    """Return a model of all roles: it attempts cases, and proposes instructions otherwise."""
+    return lambda messages: world.answer(messages) if len(messages) > 1 else proposer(messages)
+
+
+class Sequential:
+    """The pool of a sequential run: texts with their mean scores on the validation samples, in order of admission."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.held: list[tuple[str, float]] = []
+
+    def add(self, text: str) -> None:
+        replies = [
+            self.world.answer([{"role": "system", "content": text}, {"role": "user", "content": str(sample)}])
+            for sample in self.world.samples("val", self.world.val)
+        ]
+        self.held.append((text, sum(r == SOLVED for r in replies) / len(replies)))
+
+    def by_score(self) -> list[str]:
+        """Return the texts, the worst first; of equal scores the newer one is worse."""
+        places = sorted(range(len(self.held)), key=lambda place: (self.held[place][1], -place))
+        return [self.held[place][0] for place in places]
+
+
+def opro(world: World, seed: int) -> Sequential:
+    """OPRO as a loop: each step shows the best five, and makes three proposals."""
+    run = Sequential(world)
+    run.add(SEED_TEXT)
+    for _ in range(STEPS):
+        shown = run.by_score()[-5:]
+        for number in "123":
+            run.add(better(shown, number))
+    return run
+
+
+def evoprompt(world: World, seed: int, operator: str) -> Sequential:
+    """EvoPrompt as a loop over single children, with a population of four."""
+    run = Sequential(world)
+    for number in range(4):
+        run.add(better([SEED_TEXT], str(number)) if number else SEED_TEXT)
+    for step in range(STEPS):
+        stream = random.Random(f"{seed}/select/{step}")
+        ranked = sorted(range(len(run.held)), key=lambda place: (-run.held[place][1], place))[:4]
+        if operator == "de":
+            base = stream.choice(ranked)
+            drawn = [base, ranked[0], *stream.sample([place for place in ranked if place != base], 2)]
+        else:
+            least = min(run.held[place][1] for place in ranked)
+            weights = {place: run.held[place][1] - least + 1e-6 for place in ranked}
+            first = stream.choices(ranked, list(weights.values()))[0]
+            del weights[first]
+            drawn = [first, stream.choices(list(weights), list(weights.values()))[0]]
+        run.add(better([run.held[place][0] for place in drawn], ""))
+    return run
+
+
+CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
+    "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
+    "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
+    "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
+}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", CASES)
+def test_lockstep_is_the_loop(name: str, seed: int) -> None:
+    """The candidates and their scores are those of a sequential loop, in the same order."""
+    expected, params, proposals = CASES[name]
+    world = World(seed=seed, train=10, val=12, test=10)
+    result = fg.run(
+        name.partition("-")[0], world.task(), models=answering(world), schedule="lockstep", seed=seed, params=params,
+        budget=fg.Budget(proposals=proposals),
+    )  # fmt: skip
+    found = [(a.value.text["instruction"], sum(a.scores.values()) / len(a.scores)) for a in result.artifacts]
+    assert found == expected(world, seed).held
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize("name", ["opro", "evoprompt"])
+def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
+    world = World(seed=1, rules=12, train=20, val=30, test=100)
+    result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))
+    assert result.best is not None
+    assert world.true_score(result.best.value.text["instruction"]) > world.true_score(SEED_TEXT) + 0.1
