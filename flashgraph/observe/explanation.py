@@ -13,7 +13,7 @@ from flashgraph.graph.spec import Release, SourceSpec, Staleness
 from flashgraph.observe.description import Description, Link, describe
 from flashgraph.observe.words import counted, with_article
 from flashgraph.policies import release, staleness
-from flashgraph.policies.champion import ChampionRule, Proven
+from flashgraph.policies.champion import ChampionRule, Proven, settled
 from flashgraph.policies.failure import FailAbove
 from flashgraph.policies.order import Discriminative
 from flashgraph.policies.schedule import Schedule
@@ -104,15 +104,19 @@ def _champion(rule: ChampionRule) -> str:
 
 def _never_proven(plan: Plan) -> Iterator[str]:
     """Yield a line for each edge to a pool whose samples are too few for the champion ever to change."""
-    rule = plan.schedule.champion
+    rule = settled(plan.schedule.champion)  # which asks for fewer where no more evidence comes
     if not isinstance(rule, Proven) or any(source.evidence for source in plan.graph.sources):
         return
     pools = {pool.name for pool in plan.graph.pools}
     for edge in plan.edges.values():
         part = edge.release
-        if edge.dst in pools and isinstance(part, release.Sampled) and part.members < rule.least:
+        if (
+            edge.dst in pools
+            and isinstance(part, release.Sampled)
+            and part.members < (least := rule.at_end or rule.least)
+        ):
             yield (
-                f"{edge.name} brings at most {part.members} samples of an artifact, and a proof needs {rule.least} "
+                f"{edge.name} brings at most {part.members} samples of an artifact, and a proof needs {least} "
                 f"that both have tried. If the validation has more than {part.members} samples, the first artifact "
                 f"stays the champion. Fix: --set '{edge.name}.release=all', or --set champion=best."
             )

@@ -13,7 +13,7 @@ from flashgraph.errors import Flaw
 from flashgraph.evidence import HANDFUL, paired
 from flashgraph.graph.ports import Artifact
 
-__all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "the_best"]
+__all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "settled", "the_best"]
 
 Artifacts = Mapping[int, Artifact]
 PRIOR_WEIGHT = 1
@@ -60,6 +60,15 @@ class ChampionRule(Protocol):
         ...
 
 
+def settled(rule: ChampionRule) -> ChampionRule:
+    """Return the rule for a pool in a graph without a source of evidence: its complete artifacts get no more.
+
+    An artifact that was released early keeps the samples that it has.  `Proven` then compares complete artifacts on at
+    least `HANDFUL` samples: a champion with fewer than ``least`` could never be replaced.
+    """
+    return attrs.evolve(rule, at_end=min(rule.least, HANDFUL)) if isinstance(rule, Proven) else rule
+
+
 @attrs.frozen
 class Best:
     """The pool's own choice is the champion, as in the published algorithms."""
@@ -90,6 +99,8 @@ class Proven:
 
     confidence: float = 0.9
     least: int = 30
+    at_end: int | None = None
+    """Common samples, at least, of two artifacts that get no more evidence; None for ``least`` (see `settled`)."""
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
         if choice is None or not choice.scores or (choice.evidence is not None and choice.evidence.of < HANDFUL):
@@ -113,7 +124,8 @@ class Proven:
 
     def _against(self, title: Title, champion: Artifact, challenger: Artifact) -> Title:
         common = [s for s in challenger.scores if s in champion.scores]
-        enough = max(1, min(self.least, _size(champion), _size(challenger)))  # a failed program has no scores at all
+        least = self.least if self.at_end is None or champion.provisional or challenger.provisional else self.at_end
+        enough = max(1, min(least, _size(champion), _size(challenger)))  # a failed program has no scores at all
         if challenger.id == champion.id or len(common) < enough:
             return title
         mine, theirs, prior = challenger.evidence, champion.evidence, None

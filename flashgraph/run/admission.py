@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from flashgraph.graph.ports import Artifact, Contender, Group
+from flashgraph.policies.champion import settled
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause
 from flashgraph.run.flow import Flow
@@ -34,8 +35,11 @@ class Admission:
     def __init__(
         self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None], task: Task[Any, Any] | None = None
     ) -> None:
-        rule = plan.schedule.champion
-        self.pools = {n: PoolState(n, for_task(p.factory(), task), rule) for n, p in plan.pools.items()}
+        rule, growing = plan.schedule.champion, {s.reads for s in plan.sources.values() if s.evidence}
+        self.pools = {
+            n: PoolState(n, for_task(p.factory(), task), rule if n in growing else settled(rule))
+            for n, p in plan.pools.items()
+        }
         self._shown: dict[str, Artifact | None] = {}
         """By pool, the champion of the last `ChampionChanged`."""
         self._plan = plan

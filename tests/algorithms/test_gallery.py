@@ -10,6 +10,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,5 +121,18 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)
     result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))
+    assert result.best is not None
+    assert world.true_score(result.best.value.text["instruction"]) > world.true_score(SEED_TEXT) + 0.1
+
+
+def test_an_early_release_does_not_freeze_the_champion(tmp_path: Path) -> None:
+    """A seed that was given up after a part of its samples is replaced once another candidate is clearly better."""
+    source = (Path(__file__).parents[2] / "algorithms" / "opro.py").read_text()
+    file = tmp_path / "early.py"
+    file.write_text(source.replace("gather=True, stale", "gather=True, release=fg.fraction(0.6), stale"))
+    world = World(seed=1, rules=12, train=20, val=40, test=100)
+    result = check_algorithm(
+        str(file), world.task(), answering(world), schedule="pipelined", budget=fg.Budget(calls=1800)
+    )
     assert result.best is not None
     assert world.true_score(result.best.value.text["instruction"]) > world.true_score(SEED_TEXT) + 0.1

@@ -207,19 +207,19 @@ def sampled(members: int, *, focus: bool = True) -> fg.Graph:
 @pytest.mark.parametrize(
     ("members", "settings", "never"),
     [
-        (24, {}, True),
-        (29, {}, True),
-        (30, {}, False),
-        (24, {"champion": "best"}, False),
-        (24, {"validate->archive.release": "all"}, False),
-        (24, {"champion": "proven(0.9, least=24)"}, False),
+        (6, {}, True),
+        (9, {}, True),
+        (10, {}, False),
+        (6, {"champion": "best"}, False),
+        (6, {"validate->archive.release": "all"}, False),
+        (6, {"champion": "proven(0.9, least=6)"}, False),
     ],
 )
 def test_a_champion_that_can_never_change(members: int, settings: dict[str, str], never: bool) -> None:
     """The words warn of validations on fewer samples than a proof needs, and their fixes end the warning."""
     words = " ".join(explain(sampled(members), "pipelined", settings).split())
     warning = (
-        f"validate->archive brings at most {members} samples of an artifact, and a proof needs 30 that both have tried."
+        f"validate->archive brings at most {members} samples of an artifact, and a proof needs 10 that both have tried."
     )
     assert (warning in words) == never
     assert ("Fix: --set 'validate->archive.release=all', or --set champion=best." in words) == never

@@ -11,7 +11,7 @@ import pytest
 
 from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
-from flashgraph.policies.champion import Best, ChampionRule, Proven, Shown, Title, proven, the_best
+from flashgraph.policies.champion import Best, ChampionRule, Proven, Shown, Title, proven, settled, the_best
 
 Scores = Mapping[int, float]
 
@@ -268,3 +268,27 @@ def test_text_of_rules_has_their_numbers() -> None:
     """The text of a rule has its numbers: the header of a run stores it."""
     assert proven(0.9) == Proven(0.9)
     assert str(Proven(0.9, 12)) == "proven(0.9, least=12)"
+
+
+def test_a_champion_without_further_evidence_is_replaced() -> None:
+    """Where no more evidence comes, the samples that complete artifacts share decide, if they are ten or more."""
+    few, all_of_them = dict.fromkeys(range(15), 0.0), dict.fromkeys(range(40), 1.0)
+    for rule, champion in ((proven(), 0), (settled(proven()), 1)):
+        rivals = Challenged(rule)
+        rivals.put(0, few, of=40)
+        assert rivals.put(1, all_of_them, of=40) == champion
+    rivals = Challenged(settled(proven()))
+    rivals.put(0, dict(list(few.items())[:9]), of=40)
+    assert rivals.put(1, all_of_them, of=40) == 0
+    assert settled(the_best()) == the_best()
+
+
+def test_equals_on_few_samples_seldom_win() -> None:
+    """Of challengers that are no better than a champion with 12 samples, at most a tenth of the changes are allowed."""
+    won = 0
+    for seed in range(400):
+        stream = random.Random(seed)
+        rivals = Challenged(settled(proven()))
+        rivals.put(0, {s: float(stream.random() < 0.5) for s in range(12)}, of=40)
+        won += rivals.put(1, {s: float(stream.random() < 0.5) for s in range(40)}, of=40) == 1
+    assert won <= 40
