@@ -55,6 +55,7 @@ def browsing(**options: Any) -> Iterator[Opened]:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+            context.set_default_timeout(120_000)  # ms: other tests share the cores
             yield Opened(context.new_page())
         finally:
             browser.close()
