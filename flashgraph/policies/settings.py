@@ -15,8 +15,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
-from flashgraph.graph.params import choices, expected, objects, takes
-from flashgraph.graph.ports import Param
+from flashgraph.graph.params import Param, choices, expected, objects, takes
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 from flashgraph.policies.champion import Best, Proven, proven, the_best
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
@@ -150,16 +149,15 @@ def _example(text: str, setting: str) -> str:
     return EXAMPLES.get(close[0], close[0]) if close else FIXES.get(setting.rpartition(".")[2], "discard(4)")
 
 
-def _parse_param(text: str, param: Param[Any]) -> Any:
-    """Return a parameter's value from the command line: a literal, or the text itself if the parameter is a string."""
-    default = param.default
-    if (isinstance(default, bool) or takes(param, True)) and text.strip().lower() in ("true", "false"):
+def _parse_param(text: str, param: Param) -> Any:
+    """Return a parameter's value from the command line: the literal, or the text itself where only that fits."""
+    if takes(param, True) and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:
         value = ast.literal_eval(text.strip()) if len(text) <= LONGEST else text
     except UNREADABLE:
         return text
-    return value if isinstance(value, str) or not isinstance(default, str) else text
+    return text if not takes(param, value) and takes(param, text) else value
 
 
 def apply_settings(
@@ -229,7 +227,7 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
             )
 
 
-def _param(param: Param[Any], value: Any) -> Any:
+def _param(param: Param, value: Any) -> Any:
     """Return ``value`` if it has the parameter's type; an int may stand where a float is expected."""
     name, default = param.name, param.default
     if takes(param, value):

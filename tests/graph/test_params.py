@@ -23,6 +23,7 @@ class Params:
     share: float = attrs.field(default=0.5, validator=[ge(0), le(1)])
     mode: Literal["fast", "slow"] = "fast"
     score: float | None = None
+    note: str | None = None
     names: tuple[str, ...] | list[str] = ("a", "b")
     deep: bool = False
     table: Mapping[str, int] = attrs.field(factory=dict)
@@ -66,7 +67,8 @@ def test_the_defaults_are_those_of_the_class() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("size", "7", 7), ("share", "1", 1), ("mode", "slow", "slow"), ("score", "None", None), ("score", "2", 2),
+        ("note", "7", "7"), ("size", "7", 7), ("share", "1", 1), ("mode", "slow", "slow"),
+        ("score", "None", None), ("score", "2", 2),
         ("deep", "true", True), ("names", "('x',)", ("x",)), ("names", "['x']", ["x"]), ("table", "{'a': 1}", {"a": 1}),
     ],
 )  # fmt: skip
