@@ -66,7 +66,7 @@ lint: $(READY)  ## ruff, and the linter of prose
 typecheck: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
-format: $(READY)  ## let ruff mend what it can
+format: $(READY)  ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

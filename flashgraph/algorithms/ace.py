@@ -76,7 +76,6 @@ class Params:
 
 
 graph = fg.Graph("ace", doc=__doc__, params=Params)
-
 scores = graph.pool("scores", Checkpoints)
 playbook = graph.pool("playbook", Playbook)
 
@@ -182,8 +181,7 @@ def select(ctx: fg.Draw[Playbook, Params, TrainingProgress]) -> fg.Emit[Batch | 
             return None  # the last snapshot must hold the lessons of all samples
     if due:
         text = {**ctx.task.seed, "playbook": ctx.view.text}
-        snapshot = Snapshot(text, asked, split, tuple(indices), ctx.task.least)
-        return fg.Emit(snapshot, TrainingProgress(asked, shown + 1))
+        return fg.Emit(Snapshot(text, asked, split, tuple(indices), ctx.task.least), TrainingProgress(asked, shown + 1))
     if asked == total:
         return None
     numbers = range(asked, min(asked + ctx.params.batch, until))
@@ -194,9 +192,8 @@ def select(ctx: fg.Draw[Playbook, Params, TrainingProgress]) -> fg.Emit[Batch | 
 async def ask(work: Work, ctx: fg.Context[Any, Params], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
     """Call the generator once and score its answer; return it with the playbook lines that it cites."""
     sample = ctx.task.samples(work.split)[work.index]
-    reply = await ctx.llm(
-        generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=ctx.params.max_tokens
-    )
+    prompt = generate_prompt(work.text, sample, reflection)
+    reply = await ctx.llm(prompt, temperature=0, max_tokens=ctx.params.max_tokens)
     text, used = parse_answer(reply.text)
     return await Attempt.judged(ctx.task, work, text, llm=ctx.llm), used
 
@@ -225,9 +222,8 @@ async def reflect(answer: Answer, ctx: fg.Context[Playbook, Params]) -> Reflecti
         sample, text, feedback, used = within(shown, tokens, f"task {ctx.task.name!r}")
         return reflect_prompt(sample, text, feedback, answer.right, used)
 
-    reply = await call_within(
-        ctx.llm, prompt, ctx.params.reflection_tokens, temperature=0, max_tokens=ctx.params.max_tokens
-    )
+    params = ctx.params
+    reply = await call_within(ctx.llm, prompt, params.reflection_tokens, temperature=0, max_tokens=params.max_tokens)
     text, tags = parse_tags(reply.usable())
     before = question.before if question.round else answer.score
     learned = attrs.evolve(question, round=question.round + 1, reflection=text, before=before)
@@ -252,9 +248,8 @@ async def edit(questions: tuple[TrainingQuestion, ...], ctx: fg.Context[Playbook
     def prompt(tokens: int) -> str:
         return curate_prompt(ctx.view, *within((samples, reflections), tokens, f"task {ctx.task.name!r}"))
 
-    reply = await call_within(
-        ctx.llm, prompt, ctx.params.reflection_tokens, temperature=0, max_tokens=ctx.params.max_tokens
-    )
+    params = ctx.params
+    reply = await call_within(ctx.llm, prompt, params.reflection_tokens, temperature=0, max_tokens=params.max_tokens)
     return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), ctx.view), questions)
 
 
@@ -303,15 +298,13 @@ async def answer(done: fg.Group[Tidied, Merged], ctx: fg.Context[Playbook, Param
 @graph.stage(model="generator", counts="evaluations")
 async def validate(work: Work, ctx: fg.Context[None, Params]) -> Attempt:
     """Answer one sample with a snapshot of the playbook."""
-    found, _ = await ask(work, ctx)
-    return found
+    return (await ask(work, ctx))[0]
 
 
 @graph.costs
 def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
     """Count the evaluations of a round and its share of a validation."""
-    params = ctx.params
-    return curating(ctx.task, params.batch, params.eval_steps, params.answer_after, again=ROUNDS)
+    return curating(ctx.task, ctx.params.batch, ctx.params.eval_steps, ctx.params.answer_after, again=ROUNDS)
 
 
 graph.edge(seed, playbook)

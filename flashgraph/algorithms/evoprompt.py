@@ -38,11 +38,6 @@ class Mating:
     texts: tuple[dict[str, str], ...]
 
 
-def mean(artifact: fg.Artifact) -> float:
-    """Return the plain mean of its scores; the paper ranks by it."""
-    return sum(artifact.scores.values()) / len(artifact.scores)
-
-
 @graph.source(rounds=1)
 def seed(ctx: fg.Draw) -> Candidate:
     """Emit the task's own instruction."""
@@ -66,15 +61,15 @@ async def vary(first: Candidate, ctx: fg.Context[None, Params]) -> fg.Several[Ca
 @graph.source(reads=population, focus=False)
 def select(ctx: fg.Draw[Archive, Params]) -> Mating | None:
     """Draw parents from the best individuals: by a roulette wheel over their scores (GA), or at random (DE)."""
-    known = sorted(ctx.view.artifacts.values(), key=lambda a: (-mean(a), a.id))[: ctx.params.size]
+    known = sorted(ctx.view.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[: ctx.params.size]
     if len(known) < 3:
         return None
     if ctx.params.operator == "de":
         base = ctx.random.choice(known)
         drawn = [base, known[0], *ctx.random.sample([a for a in known if a is not base], 2)]
     else:
-        least = min(map(mean, known))
-        weights = [mean(a) - least + 1e-6 for a in known]
+        least = min(a.score or 0.0 for a in known)
+        weights = [(a.score or 0.0) - least + 1e-6 for a in known]
         first = ctx.random.choices(known, weights)[0]
         others = [(a, w) for a, w in zip(known, weights, strict=True) if a is not first]
         drawn = [first, ctx.random.choices([a for a, _ in others], [w for _, w in others])[0]]

@@ -143,9 +143,8 @@ def seed(ctx: fg.Draw) -> Candidate:
 @graph.source(reads=frontier, stream="sequential", state=Turns())
 def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Emit[Trial | Trials, Turns] | None:
     """Draw parents from the frontier, and for each the next minibatches of the shuffled training set."""
-    names, trials = tuple(ctx.task.seed), list[Trial]()
+    params, names, trials = ctx.params, tuple(ctx.task.seed), list[Trial]()
     epochs, turns = ctx.state.epochs, ctx.state.components.joined(ctx.view.artifacts)
-    params = ctx.params
     for _ in range(params.parents):
         if (parent := drawn(ctx)) is None:
             return None

@@ -39,11 +39,6 @@ class Showing:
     exemplars: tuple[int, ...]
 
 
-def mean(artifact: fg.Artifact) -> float:
-    """Return the plain mean of its scores; the paper ranks by it."""
-    return sum(artifact.scores.values()) / len(artifact.scores)
-
-
 @graph.source(rounds=1)
 def seed(ctx: fg.Draw) -> Candidate:
     """Emit the task's own instruction."""
@@ -53,13 +48,13 @@ def seed(ctx: fg.Draw) -> Candidate:
 @graph.source(reads=trajectory, window=2, focus=False)
 def step(ctx: fg.Draw[Archive, Params]) -> Showing | None:
     """Draw the best instructions of the trajectory, and new exemplars."""
-    known = sorted(ctx.view.artifacts.values(), key=lambda a: (mean(a), -a.id))[-ctx.params.shown :]
+    known = sorted(ctx.view.artifacts.values(), key=lambda a: (a.score or 0.0, -a.id))[-ctx.params.shown :]
     if not known:
         return None
     ctx.parents(*known)
     count = min(ctx.params.exemplars, len(ctx.task.train))
     exemplars = tuple(sorted(ctx.random.sample(range(len(ctx.task.train)), count)))
-    return Showing(tuple(dict(a.value.text) for a in known), tuple(map(mean, known)), exemplars)
+    return Showing(tuple(dict(a.value.text) for a in known), tuple(a.score or 0.0 for a in known), exemplars)
 
 
 @graph.stage(model="reflection", counts="proposals", fanout=64)

@@ -56,7 +56,7 @@ def optimize(
     Three options are flashgraph's own.  ``schedule="lockstep"`` hands everything to the package.  With finite
     ``bounds`` of scores, a run gives up early on candidates that cannot pass.  An adapter evaluates at most ``workers``
     samples at once.  ``task_lm`` and ``reflection_lm`` may also be flashgraph's model strings.  ``run_dir`` holds the
-    run's journal: a call with the same folder resumes the run.  Options for logs, trackers and caches have no effect,
+    run's journal: a call with the same folder resumes the run.  Options for logs and caches have no effect,
     because the journal keeps everything and equal texts are evaluated once.
 
     Raises what the package raises for wrong arguments, `DataError` for an option that only ``schedule="lockstep"`` has,

@@ -11,8 +11,8 @@ from typing_extensions import TypeVar
 from flashgraph.errors import Place, Problem, did_you_mean, frame_of_caller
 from flashgraph.graph.handles import PoolNode, Source, SourceDecorator, Stage, StageDecorator
 from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
-from flashgraph.graph.params import params_of_class
-from flashgraph.graph.ports import Costs, Openable, Param, Resource
+from flashgraph.graph.params import Param, params_of_class
+from flashgraph.graph.ports import Costs, Openable, Resource
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, NodeSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.tasks.workers import Runs
 
@@ -32,7 +32,7 @@ class Declarations:
         self.left_out: set[str] = set()
         """Nodes that miss an edge because of a mistake in it."""
         self._doc = doc
-        self._params: dict[str, Param[Any]] = {}
+        self._params: dict[str, Param] = {}
         self._classes: dict[str, type] = {}
         self._resources: dict[str, Resource[Any]] = {}
         self._nodes: dict[str, NodeSpec] = {}

@@ -15,31 +15,44 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 
 from flashgraph.errors import DataError, Place, described
-from flashgraph.graph.ports import Param
 from flashgraph.graph.types import members_of, show
 
-__all__ = ["choices", "expected", "given", "instance", "objects", "params_of_class", "takes"]
+__all__ = ["Param", "choices", "expected", "given", "instance", "objects", "params_of_class", "takes"]
 
 
-def takes(param: Param[Any], value: Any) -> bool:
+@attrs.frozen
+class Param:
+    """A parameter of a graph: a field of its parameter class, which ``--set name=value`` sets.
+
+    The parameters of an included graph have its prefix in their names (``ace.batch``).
+    """
+
+    name: str
+    default: Any
+    place: Place | None = attrs.field(default=None, eq=False, repr=False)
+    kind: Any = Any
+    """The annotation of the field."""
+
+
+def takes(param: Param, value: Any) -> bool:
     """Return whether ``value`` is of the parameter's type; an int may stand where a float is expected."""
     return _is(value, param.kind)
 
 
-def choices(param: Param[Any]) -> list[str]:
+def choices(param: Param) -> list[str]:
     """Return the strings that the type of a parameter allows by a `Literal`."""
     literals = [m for m in members_of(param.kind) if get_origin(m) is Literal]
     return [choice for literal in literals for choice in get_args(literal) if isinstance(choice, str)]
 
 
-def expected(param: Param[Any]) -> str:
+def expected(param: Param) -> str:
     """Return the values that a parameter takes, as a phrase."""
     literals = [a for m in members_of(param.kind) if get_origin(m) is Literal for a in get_args(m)]
     others = [show(m) for m in members_of(param.kind) if get_origin(m) is not Literal]
     return " or ".join(filter(None, ["one of " + ", ".join(map(str, literals)) if literals else "", *others]))
 
 
-def params_of_class(kind: type, place: Place | None = None) -> tuple[Param[Any], ...]:
+def params_of_class(kind: type, place: Place | None = None) -> tuple[Param, ...]:
     """Return the parameters that an attrs class declares.
 
     Raises TypeError with the reason for a class that is not an attrs class, and for a field without a default.
@@ -112,6 +125,7 @@ def _reason(error: Exception) -> str:
 
 def _is(value: Any, kind: Any) -> bool:
     """Return whether a plain value is of a type: a class, a `Literal`, a union, or a container of them."""
+    # Not by beartype: it looks at one random member of a container, and takes True for an int.
     if kind is Any:
         return True
     if kind is None or kind is type(None):

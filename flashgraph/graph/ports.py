@@ -39,7 +39,6 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 O_co = TypeVar("O_co", covariant=True)
 M_co = TypeVar("M_co", covariant=True)
-P_co = TypeVar("P_co", covariant=True)
 R = TypeVar("R", bound="Openable")
 V = TypeVar("V", default=Any)
 # Not Any: with an Any in an argument's type, mypy cannot choose an overload of graph.stage.
@@ -185,20 +184,6 @@ class Pool(Protocol[In_contra]):
     def focus(self) -> Self:
         """Return the view narrowed to the best line, which a schedule may show to a source."""
         ...
-
-
-@attrs.frozen
-class Param(Generic[P_co]):
-    """A named parameter of a graph: a field of its parameter class, which ``--set name=value`` sets.
-
-    The parameters of an included graph have its prefix in their names (``ace.batch``).
-    """
-
-    name: str
-    default: P_co
-    place: Place | None = attrs.field(default=None, eq=False, repr=False)
-    kind: Any = Any
-    """The annotation of the field."""
 
 
 class Openable(Protocol):

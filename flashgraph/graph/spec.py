@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from flashgraph.errors import Flaw, Place
-from flashgraph.graph.ports import Costs, Group, Param, Resource
+from flashgraph.graph.params import Param
+from flashgraph.graph.ports import Costs, Group, Resource
 from flashgraph.tasks.workers import Runs
 
 __all__ = [
@@ -166,7 +167,7 @@ class GraphSpec:
     name: str
     doc: str
     place: Place
-    params: Mapping[str, Param[Any]]
+    params: Mapping[str, Param]
     nodes: Mapping[str, NodeSpec]
     edges: tuple[EdgeSpec, ...]
     resources: Mapping[str, Resource[Any]] = attrs.field(factory=dict)

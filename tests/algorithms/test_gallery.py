@@ -129,7 +129,9 @@ def test_an_early_release_does_not_freeze_the_champion(tmp_path: Path) -> None:
     """A seed that was given up after a part of its samples is replaced once another candidate is clearly better."""
     source = (Path(__file__).parents[2] / "algorithms" / "opro.py").read_text()
     file = tmp_path / "early.py"
-    file.write_text(source.replace("gather=True, stale", "gather=True, release=fg.fraction(0.6), stale"))
+    early = source.replace("gather=True, stale", "gather=True, release=fg.fraction(0.6), stale")
+    assert early != source
+    file.write_text(early)
     world = World(seed=1, rules=12, train=20, val=40, test=100)
     result = check_algorithm(
         str(file), world.task(), answering(world), schedule="pipelined", budget=fg.Budget(calls=1800)

@@ -29,10 +29,10 @@ GRAPHS = pytest.mark.parametrize("name", DRAWN)
 
 @FILES
 def test_it_is_short(file: Path) -> None:
-    """A file has at most 306 lines, with docstrings; an import has a line for each name."""
+    """A file has under 300 lines, with docstrings; an import has a line for each name."""
     text = file.read_text(encoding="utf-8")
     imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert len(text.splitlines()) - sum((node.end_lineno or 0) - node.lineno for node in imports) <= 306
+    assert len(text.splitlines()) - sum((node.end_lineno or 0) - node.lineno for node in imports) < 300
 
 
 @FILES

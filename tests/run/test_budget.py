@@ -339,11 +339,11 @@ def test_a_repair_that_cannot_be_paid(virtually: Virtually, tmp_path: Path) -> N
         return token
 
     @graph.stage(reads=pool, counts="evaluations")
-    def mend(stale: fg.Stale[Token], ctx: fg.Context[Ledgered]) -> fg.Verdict[Token]:
+    def rebase(stale: fg.Stale[Token], ctx: fg.Context[Ledgered]) -> fg.Verdict[Token]:
         return fg.Verdict.patch(Token(stale.value.path, ctx.view.version))
 
     graph.edge(emit, write)
-    graph.edge(write, pool, stale=fg.repair(mend, above=0))
+    graph.edge(write, pool, stale=fg.repair(rebase, above=0))
     options: dict[str, Any] = {"schedule": fg.pipelined(window=3, focus=0), "folder": tmp_path / "run"}
     result = watched(graph, virtually, budget=fg.Budget(evaluations=1), **options)
     assert (result.status, result.reason) == ("budget", "no evaluations left")

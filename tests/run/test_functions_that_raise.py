@@ -55,7 +55,7 @@ SAID = {
     "decided": "release of member->total: Broken: decided",
     "stale": "staleness rule of total->pool: Broken: stale",
     "repair": "Broken: repair",
-    "no verdict": "TypeError: stage 'mend' returned a str; it declares Verdict[str]",
+    "no verdict": "TypeError: stage 'rebase' returned a str; it declares Verdict[str]",
     "uses": "LookupError: ctx.parents(99): pool 'pool' has no such artifact",
     "uses of nothing": "LookupError: ctx.parents(0,): no pool is read here. Fix: reads=POOL on the source or stage",
 }
@@ -109,7 +109,7 @@ def graph_of(wrong: str) -> fg.Graph:
         return f"round {group.origin.n}" if group.values else None
 
     @graph.stage
-    def mend(stale: fg.Stale[str]) -> fg.Verdict[str]:
+    def rebase(stale: fg.Stale[str]) -> fg.Verdict[str]:
         risk("repair", number_of(stale.value))
         if wrong == "no verdict" and number_of(stale.value) == BAD:
             return "sure"  # type: ignore[return-value]  # the mistake under test
@@ -140,7 +140,7 @@ def graph_of(wrong: str) -> fg.Graph:
     graph.edge(check, look, when=passes)
     graph.edge(look, member, scatter=work, order=fg.priority(urgency))
     graph.edge(member, total, gather=True, release=fg.decided(decided), late="cancel", on_failure=fg.fail_above(0.0))
-    graph.edge(total, pool, stale=fg.repair(mend, above=0, when=touched))
+    graph.edge(total, pool, stale=fg.repair(rebase, above=0, when=touched))
     assert graph.check() == ()
     return graph
 

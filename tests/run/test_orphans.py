@@ -111,14 +111,14 @@ def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Vir
         return job
 
     @story.graph.stage(reads=story.pool)
-    async def mend(stale: fg.Stale[Job], ctx: fg.Context[Archive]) -> fg.Verdict[Job]:
+    async def rebase(stale: fg.Stale[Job], ctx: fg.Context[Archive]) -> fg.Verdict[Job]:
         assert list(ctx.view.artifacts) == [0]
         await anyio.sleep(RETRACTED)
         return fg.Verdict.patch(attrs.evolve(stale.value, name="mended"))
 
     story.graph.edge(other, wait)
     story.graph.edge(
-        wait, story.work, scatter=Job.work, stale=fg.repair(mend, above=0), orphans="keep" if keeps else "discard"
+        wait, story.work, scatter=Job.work, stale=fg.repair(rebase, above=0), orphans="keep" if keeps else "discard"
     )
     result = story.told(virtually)
     assert [e.verdict for e in of(result, ev.Repaired)] == ["patch"]
@@ -208,7 +208,7 @@ def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> Non
     repaired: list[float] = []
 
     @story.graph.stage(workers=1)
-    async def mend(stale: fg.Stale[Job]) -> fg.Verdict[Job]:
+    async def rebase(stale: fg.Stale[Job]) -> fg.Verdict[Job]:
         repaired.append(anyio.current_time())
         await anyio.sleep(200)
         return fg.Verdict.accept()
@@ -219,7 +219,7 @@ def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> Non
         return job
 
     story.graph.edge(child, wait)
-    story.graph.edge(wait, story.work, scatter=Job.work, stale=fg.repair(mend, above=0))
+    story.graph.edge(wait, story.work, scatter=Job.work, stale=fg.repair(rebase, above=0))
     story.graph.edge(bump, story.work, scatter=Job.work)
     result = story.told(virtually)
     assert len(repaired) == 1

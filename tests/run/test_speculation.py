@@ -308,7 +308,13 @@ class Notes:
 
 
 def noted(
-    virtually: Virtually, rule: Any, times: Sequence[float], schedule: Any = None, *, mend: Any = None, when: Any = None
+    virtually: Virtually,
+    rule: Any,
+    times: Sequence[float],
+    schedule: Any = None,
+    *,
+    rebase: Any = None,
+    when: Any = None,
 ) -> fg.Result:
     """Return a graph with rounds of different lengths that write to one pool; ``rule`` stands before the pool."""
     graph = fg.Graph("noted")
@@ -330,7 +336,7 @@ def noted(
 
     graph.edge(emit, write)
     if rule == "repair":
-        rule = fg.repair(graph.stage(mend or reread, name="mend", reads=pool), above=0, when=when)
+        rule = fg.repair(graph.stage(rebase or reread, name="rebase", reads=pool), above=0, when=when)
     graph.edge(write, pool, stale=rule)
 
     async def go() -> fg.Result:
@@ -369,10 +375,10 @@ def test_repair_only_what_is_touched(virtually: Virtually) -> None:
             raise LookupError("no such note")
         return note.seconds == 3
 
-    def mend(stale: fg.Stale[Note], ctx: fg.Context[Notes]) -> fg.Verdict[Note]:
+    def rebase(stale: fg.Stale[Note], ctx: fg.Context[Notes]) -> fg.Verdict[Note]:
         return fg.Verdict.discard()
 
-    result = noted(virtually, "repair", [1, 2, 3, 4], when=touched, mend=mend)
+    result = noted(virtually, "repair", [1, 2, 3, 4], when=touched, rebase=rebase)
     assert [(a.value.seconds, a.lag) for a in result.artifacts] == [(1, 0), (2, 1)]
     assert views == [(2, 1), (3, 2), (4, 2)]
     failed = [e.reason for e in of(result, ev.Ended) if e.how == "failed"]
@@ -392,7 +398,7 @@ def test_a_condition_is_asked_of_the_whole_and_not_of_its_members(virtually: Vir
         return Job(((1.0, 1.0), (1.0, 1.0)))
 
     @graph.stage(reads=pool)
-    def mend(stale: fg.Stale[Job], ctx: fg.Context[Archive]) -> fg.Verdict[Job]:
+    def rebase(stale: fg.Stale[Job], ctx: fg.Context[Archive]) -> fg.Verdict[Job]:
         return fg.Verdict.accept()
 
     def touched(job: Job, view: Archive) -> bool:
@@ -400,7 +406,7 @@ def test_a_condition_is_asked_of_the_whole_and_not_of_its_members(virtually: Vir
         return True
 
     stage = graph.stage(work, name="work", model="model", workers=1)
-    graph.edge(emit, stage, scatter=Job.work, stale=fg.repair(mend, above=0, when=touched))
+    graph.edge(emit, stage, scatter=Job.work, stale=fg.repair(rebase, above=0, when=touched))
     graph.edge(stage, pool, gather=True)
 
     async def go() -> fg.Result:

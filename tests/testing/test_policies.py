@@ -44,10 +44,10 @@ class DiscardsTheFresh(Rule):
 
 class RepairsForEver(Rule):
     def decide(self, lag: int, repairs: int, *touched: Any) -> Decision:
-        return Decision("repair", "mend") if lag else Decision("accept")
+        return Decision("repair", "rebase") if lag else Decision("accept")
 
     def repairers(self) -> tuple[Any, ...]:
-        return ("mend",)
+        return ("rebase",)
 
 
 class RepairsWithAStranger(RepairsForEver):
@@ -153,7 +153,7 @@ class LosesOne(Discriminative):
     [
         (DiscardsTheFresh(), r"decide\(lag=0, repairs=0\) is discard"),
         (RepairsForEver(), "it repairs an item that was repaired a million times"),
-        (RepairsWithAStranger(), r"decide\(lag=1, repairs=0\) repairs with 'mend'"),
+        (RepairsWithAStranger(), r"decide\(lag=1, repairs=0\) repairs with 'rebase'"),
         (RefreshesInSecret(), r"decide\(lag=1, repairs=0\) refreshes"),
         (Undecided(), r"decide\(1, 0, .*\) is Decision.*, and then Decision"),
         (OddOnly(), "it discards at lag 1 and not at lag 2"),

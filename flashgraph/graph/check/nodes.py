@@ -236,9 +236,8 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
 
 def _without_state(found: Signature) -> Signature:
     """Return the signature of a source with the item's type in place of its `Emit`."""
-    members = [
-        item for m in members_of(found.returns) for item in (members_of(get_args(m)[0]) if is_a(m, Emit) else [m])
-    ]
+    results = [get_args(m)[0] if is_a(m, Emit) else m for m in members_of(found.returns)]
+    members = [item for result in results for item in members_of(result)]
     kept = tuple(dict.fromkeys(m for m in members if m not in (None, type(None))))
     returns = Union[kept] if kept else None  # noqa: UP007 - `|` takes no tuple
     return attrs.evolve(found, returns=returns, optional=found.optional or len(kept) < len(members))
