@@ -1,6 +1,7 @@
 """Settings of all tests: no time limit for generated examples, and a report of the processes that tests killed.
 
-Machines may be busy, and the time under test is virtual.
+Machines may be busy, and the time under test is virtual.  Examples are new in each run.  Where `CI` is set they are the
+same in each, so that a change is judged by itself.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from hypothesis import HealthCheck, settings
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="flashgraph-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", untimed)
+settings.register_profile("the same", untimed, derandomize=True)
+settings.load_profile("the same" if os.environ.get("CI") else "untimed")
 
 KILLED: list[int] = []
 """For each worker, the number of its child processes that SIGKILL ended."""

@@ -261,7 +261,9 @@ class Machine:
             self.drain(end)
         ended = self.flow.ended
         if self._ending.draining is None:
-            moved |= self._starts.start() | self._openings.open(quiet=quiet)
+            started = self._starts.start()
+            # A command of this very step, such as to cancel work that is late, is about to change something.
+            moved |= started | self._openings.open(quiet=quiet and not self._work.commands)
         else:
             moved |= self.calls.grant_waiting()
         # Started work has made room, and only results and groups wait for room.  Items that ended on the way may have

@@ -24,7 +24,7 @@ from flashgraph.sim import clock
 from flashgraph.testing import schedules, shapes
 from flashgraph.testing.hand import plan_by_hand
 from flashgraph.testing.runs import TASK, run_shape
-from flashgraph.testing.shape import Shape
+from flashgraph.testing.shape import Ending, Shape, Step
 from tests.run.kit import Virtually, of, watched
 
 
@@ -218,6 +218,13 @@ def opened_when_all_else_is_heard(shape: Shape, schedule: fg.Schedule) -> None:
             opened = event.at
         elif isinstance(event, ev.JobEnded) and event.job not in sources:
             assert event.at != opened or began[event.job] == opened
+
+
+def test_a_round_is_opened_after_the_late_work_of_a_deadline_is_cancelled() -> None:
+    """A deadline releases a group with no other event at its moment; the round waits for the cancelled members."""
+    ending = Ending(width=2, member=Step(calls=1), release=0.2, rule="deadline", late="cancel")
+    shape = Shape((Step(),), ending=ending, rounds=3, second_pool=True, latency="long-tail")
+    opened_when_all_else_is_heard(shape, fg.pipelined(window=1, focus=0.0))
 
 
 @pytest.mark.parametrize("examples", [25, pytest.param(200, marks=pytest.mark.slow)])
