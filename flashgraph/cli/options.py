@@ -20,6 +20,8 @@ __all__ = [
     "cache_file",
     "models_by_role",
     "pairs",
+    "role_budget_option",
+    "role_limits",
     "schedule_option",
     "set_option",
 ]
@@ -29,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 OVER_ZERO = click.FloatRange(min=0, min_open=True)
 FROM_ONE = click.IntRange(min=1)
 
-LIMITS = {
+LIMITS: dict[str, tuple[click.ParamType[Any], str]] = {
     "minutes": (OVER_ZERO, "minutes, without the held-out test at the end."),
     "proposals": (FROM_ONE, "proposals."),
     "evaluations": (FROM_ONE, "evaluations (one candidate on one sample each)."),
@@ -84,7 +86,35 @@ def budget_options(command: F) -> F:
     """Add an option for each limit of a run's budget."""
     for name, (kind, counts) in reversed(LIMITS.items()):
         command = click.option(f"--{name}", type=kind, help=f"Budget: at most this many {counts}")(command)
-    return command
+    return role_budget_option(command)
+
+
+def role_budget_option(command: F) -> F:
+    return click.option(
+        "--budget",
+        "roles",
+        metavar="ROLE.LIMIT=NUMBER",
+        multiple=True,
+        help="Budget of one role's requests: calls, tokens or usd, e.g. judge.usd=1. Repeatable.",
+    )(command)
+
+
+def role_limits(texts: Iterable[str]) -> dict[str, float]:
+    """Return the limits of ``--budget`` by name, as `Budget.flat` has them.  Raises click's usage error for others."""
+    from flashgraph.run.budget import OF_REQUESTS
+
+    found = {}
+    for name, text in pairs(texts, "--budget", "judge.usd=1").items():
+        role, _, limit = name.strip().rpartition(".")
+        kind = LIMITS.get(limit)
+        if kind is None or limit not in OF_REQUESTS or not role:
+            raise click.BadParameter(
+                f"found {name!r}, expected ROLE.LIMIT with a limit of {', '.join(OF_REQUESTS)}, e.g. --budget "
+                f"judge.usd=1; for the whole run write --{limit if kind else 'usd'} {text}",
+                param_hint="'--budget'",
+            )
+        found[f"{role}.{limit}"] = kind[0](text.strip())
+    return found
 
 
 def budget_of(options: Mapping[str, Any]) -> Budget:
@@ -92,8 +122,9 @@ def budget_of(options: Mapping[str, Any]) -> Budget:
     from flashgraph.run.budget import Budget
 
     limits = {name: options[name] for name in LIMITS if name != "minutes"}
-    minutes = options["minutes"]
-    return Budget(**limits, seconds=None if minutes is None else minutes * 60)
+    limits["seconds"] = None if options["minutes"] is None else options["minutes"] * 60
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return Budget.of({**given, **role_limits(options["roles"])})
 
 
 def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4") -> dict[str, str]:

@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from flashgraph.cli.options import FROM_ONE, OVER_ZERO, absolute, models_by_role
+from flashgraph.cli.options import (
+    FROM_ONE,
+    OVER_ZERO,
+    absolute,
+    models_by_role,
+    role_budget_option,
+    role_limits,
+)
 from flashgraph.text.terminal import say
 
 __all__ = ["command"]
@@ -26,6 +33,7 @@ __all__ = ["command"]
 @click.option("--calls", type=FROM_ONE, help="Budget of the whole run: model calls.")
 @click.option("--tokens", type=FROM_ONE, help="Budget of the whole run: tokens.")
 @click.option("--usd", type=OVER_ZERO, help="Budget of the whole run: US dollars.")
+@role_budget_option
 @click.option(
     "--target-score",
     type=float,
@@ -104,6 +112,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     given = {name: value for name, value in limits.items() if value is not None}
     if minutes is not None:
         given["seconds"] = minutes * 60
+    given |= role_limits(options["roles"])
     before = _budget_before(home / folder, given)
     order = Order(
         graph=graph,
@@ -112,7 +121,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         schedule=header.schedule,
         settings=words.get("settings", {}),
         seed=header.seed,
-        budget=Budget(**{**before, **given}),
+        budget=Budget.of({**before, **given}),
         out=folder,
         home=home,
         test=words["test"],
@@ -137,14 +146,15 @@ def _budget_before(folder: Path, given: Mapping[str, float]) -> dict[str, float]
     from flashgraph.run.journal.reading import StoredRun
 
     with StoredRun.open(folder) as stored:
-        spend, limits = stored.spend(), dict(stored.limits())
+        used_by, limits = {**stored.account(), "seconds": stored.seconds()}, dict(stored.limits())
     for name, limit in given.items():
-        used = getattr(spend, name)
+        used = used_by.get(name, 0.0)
         if limit < used:
-            per, option = (60, "minutes") if name == "seconds" else (1, name)
+            per, of = (60, "minutes") if name == "seconds" else (1, name)
+            option, equals = ("--budget", f"--budget {name}=") if "." in name else (f"--{of}", f"--{of} ")
             raise click.BadParameter(
-                f"found {limit / per:g}, but the run has already used {used / per:g} {option}; expected a limit for "
-                f"the whole run, e.g. --{option} {math.ceil(2 * used / per)}",
-                param_hint=f"'--{option}'",
+                f"found {limit / per:g}, but the run has already used {used / per:g} {of}; expected a limit for "
+                f"the whole run, e.g. {equals}{math.ceil(2 * used / per)}",
+                param_hint=f"'{option}'",
             )
     return limits

@@ -285,14 +285,15 @@ async def _tested(
         return attrs.evolve(report, untested=untested)
     spec = order.graph.spec
     stage = next((s for s in spec.stages if s.name == spec.tests), None)
-    model = _tester(order, models)
-    assert model is not None  # `_why_untested` has checked it
+    role = _tester(order, models)
+    assert role is not None  # `_why_untested` has checked it
+    model = models[role]
     ledger = run.machine.ledger
     before = dict(ledger.settled)
     candidates = [dict(order.task.seed), report.best or {}]
     same = candidates[0] == candidates[1]
     candidates = candidates[:1] if same else candidates
-    if lacking := beyond(ledger, unanswered(order.task, candidates, stage, run.examined)):
+    if lacking := beyond(ledger, unanswered(order.task, candidates, stage, run.examined), role):
         return attrs.evolve(report, untested=lacking)
     say(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
     with anyio.CancelScope() as scope:
@@ -308,7 +309,8 @@ async def _tested(
                 resources=run.resources,
                 examined=run.examined,
                 limit=_reached(run, model, models),
-                others={role: models[role] for role in order.task.roles},
+                role=role,
+                others={name: models[name] for name in order.task.roles},
             )
         except FlashgraphError as error:
             return attrs.evolve(report, untested=str(error))
@@ -335,11 +337,13 @@ def _why_untested(report: Report, order: Order, models: Mapping[str, Model]) -> 
     return ""
 
 
-def _tester(order: Order, models: Mapping[str, Model]) -> Model | None:
-    """Return the held-out test's model: that of the testing stage, of the role ``task``, or the only one."""
+def _tester(order: Order, models: Mapping[str, Model]) -> str | None:
+    """Return the role of the held-out test's model: that of the testing stage, ``task``, or any if all are equal."""
     spec = order.graph.spec
     role = next((s.model for s in spec.stages if s.name == spec.tests), None) or "task"
-    return models.get(role) or (next(iter(models.values())) if len({id(m) for m in models.values()}) == 1 else None)
+    if role in models:
+        return role
+    return next(iter(models)) if len({id(m) for m in models.values()}) == 1 else None
 
 
 def _reached(run: Run, model: Model, models: Mapping[str, Model]) -> int:

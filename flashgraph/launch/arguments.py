@@ -15,7 +15,7 @@ from flashgraph.run.budget import Budget
 from flashgraph.run.goal import Goal
 from flashgraph.tasks.task import Task
 
-__all__ = ["check_end", "check_prices", "for_roles", "goal_of", "resources_of", "roles_of"]
+__all__ = ["check_end", "check_prices", "check_roles", "for_roles", "goal_of", "resources_of", "roles_of"]
 
 
 def roles_of(graph: GraphSpec, task: Task) -> tuple[str, ...]:
@@ -66,6 +66,16 @@ def resources_of(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     return held
 
 
+def check_roles(budget: Budget, models: Mapping[str, Model]) -> None:
+    """Raise `DataError` for a budget of a role that the run does not call."""
+    for role in budget.roles:
+        if role not in models:
+            raise DataError(
+                f"budget: role {role!r} has limits, and the run calls {', '.join(models) or 'no model'}.\n"
+                f"Fix: {did_you_mean(role, list(models)) if models else 'leave it out.'}"
+            )
+
+
 def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None:
     """Raise `DataError` for a run that never stops: it has no limit, or no work counts towards its limits."""
     endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
@@ -73,9 +83,9 @@ def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None
         return
     counted = {limit for stage in graph.spec.stages for limit in stage.counts}
     if models:
-        counted |= {"calls", "tokens"}
-    if any(model.worst_cost(1, 1) != 0 for model in models.values()):
-        counted.add("usd")
+        counted |= {"calls", "tokens", *[f"{role}.{name}" for role in graph.spec.roles for name in ("calls", "tokens")]}
+    costly = [role for role, model in models.items() if model.worst_cost(1, 1) != 0]
+    counted |= {"usd", *[f"{role}.usd" for role in costly]} if costly else set()
     if budget.limits.keys() & counted:
         return
     given = ", ".join(f"{name}={limit:g}" for name, limit in budget.limits.items())
@@ -114,19 +124,21 @@ def goal_of(graph: GraphSpec, task: Task, schedule: Schedule, target: float | No
 
 
 def check_prices(models: Mapping[str, Model], budget: Budget) -> None:
-    """Raise `DataError` for a budget in money if a model's price is not known."""
-    if budget.usd is None:
-        return
+    """Raise `DataError` for a budget in money if the price of a model that spends it is not known."""
     for role, model in models.items():
+        own = budget.roles.get(role)
+        name, usd = ("usd", budget.usd) if own is None or own.usd is None else (f"{role}.usd", own.usd)
+        if usd is None:
+            continue
         if model.worst_cost(1, 1) is None:
             raise DataError(
-                f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
+                f"budget {name}={usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
                 "cannot be enforced.\nFix: limit tokens or calls instead, or give the price: "
                 "openai:URL#MODEL?price=IN,OUT."
             )
         if not bounds_cost(model):
             raise DataError(
-                f"budget usd={budget.usd:g}: {model.name} (role {role!r}) is a function without a price; its replies "
+                f"budget {name}={usd:g}: {model.name} (role {role!r}) is a function without a price; its replies "
                 "may cost any amount, so the limit cannot be enforced.\nFix: FunctionModel(FUNCTION, "
                 "price=(USD_PER_PROMPT_TOKEN, USD_PER_COMPLETION_TOKEN)) of flashgraph.llm.function, with price=(0, 0) "
                 "if it costs nothing; or limit tokens or calls instead."

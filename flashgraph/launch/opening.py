@@ -15,7 +15,7 @@ import attrs
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.loading import load_graph, load_task
-from flashgraph.launch.arguments import check_end, check_prices, for_roles, goal_of, resources_of
+from flashgraph.launch.arguments import check_end, check_prices, check_roles, for_roles, goal_of, resources_of
 from flashgraph.launch.handle import Run
 from flashgraph.llm.cache import cached
 from flashgraph.llm.endpoints import Endpoints
@@ -143,6 +143,7 @@ class Setup:
             cache = options.cache if isinstance(options.cache, ResponseCache) else ResponseCache(options.cache)
             models = cached(models, cache, any_temperature=options.any_temperature)
         held = resources_of(spec, options.resources)
+        check_roles(budget, models)
         check_end(graph, budget, models)
         goal = goal_of(spec, task, schedule, options.target_score, options.patience)
         endpoints = Endpoints.of(models)
@@ -157,8 +158,7 @@ class Setup:
 
     def header(self) -> Header:
         """Return the journal's header, which records how the run was started."""
-        plan, budget = self.plan, attrs.asdict(self.options.budget)
-        limits = {name: value for name, value in budget.items() if value is not None}
+        plan, limits = self.plan, self.options.budget.flat
         topology, functions, policies = fingerprint(plan)
         return Header(
             plan.graph.name, self.task.name, self.schedule.name, self.options.seed, limits, dict(self.values), topology,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from flashgraph.graph.spec import GraphSpec
 from flashgraph.llm.rates import rate_text
 from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run import events as ev
-from flashgraph.run.budget import Budget
+from flashgraph.run.budget import Budget, unit, with_role
 from flashgraph.text.terminal import above, grid
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Progress:
         self.stages = {s.name: StageProgress() for s in graph.stages}
         self.pools = {p.name: PoolProgress() for p in graph.pools}
         self.rounds = 0
-        self.spent: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
+        totals = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
+        self.spent: dict[str, float] = defaultdict(float, totals)
         self.in_flight = 0
         self.endpoints: dict[str, EndpointProgress] = {}
         self.truncated = 0
@@ -157,16 +158,17 @@ class Progress:
                 self.in_flight += 1
                 self._at[call] = name
                 self._endpoint(name).in_flight += 1
-            case ev.CallEnded(call=call, how=how, prompt_tokens=prompt, completion_tokens=completion, usd=usd):
+            case ev.CallEnded(call=call, role=role, how=how, usd=usd):
                 if (sent_to := self._at.pop(call, None)) is not None:  # None if an earlier session started it
                     self.in_flight -= 1
                     endpoint = self._endpoint(sent_to)
                     endpoint.in_flight -= 1
                     endpoint.throttled += how == "throttled"
                 self.truncated += event.finish == "length"
-                self.spent["calls"] += how != "throttled"
-                self.spent["tokens"] += prompt + completion
-                self.spent["usd"] += usd or 0.0
+                tokens = float(event.prompt_tokens + event.completion_tokens)
+                spent = {"calls": float(how != "throttled"), "tokens": tokens, "usd": usd or 0.0}
+                for limit, amount in with_role(role, spent).items():
+                    self.spent[limit] += amount
             case ev.LimitChanged(endpoint=name, limit=limit_now):
                 self._endpoint(name).limit = limit_now
             case ev.RateLearned(endpoint=name, of=of, limit=most, seconds=seconds):
@@ -248,11 +250,12 @@ def table(progress: Progress) -> RenderableType:
 
 def _lines(progress: Progress) -> list[str]:
     pools = [f"{name} {_state(pool)}" for name, pool in progress.pools.items()]
-    budget = progress.budget
-    left = f", {clock(max(budget.seconds - progress.now, 0))} left" if budget.seconds is not None else ""
-    spent = [_of(progress.spent[name], name, budget) for name in ("proposals", "evaluations", "calls", "tokens")]
-    if progress.spent["usd"] or budget.usd is not None:
-        spent.append(_of(progress.spent["usd"], "usd", budget))
+    seconds, limits = progress.budget.seconds, progress.budget.limits
+    left = f", {clock(max(seconds - progress.now, 0))} left" if seconds is not None else ""
+    shown = ["proposals", "evaluations", "calls", "tokens", *[name for name in limits if "." in name]]
+    if progress.spent["usd"] or "usd" in limits:
+        shown.insert(4, "usd")
+    spent = [_of(progress.spent[name], name, limits.get(name)) for name in shown]
     return [
         "; ".join(pools),
         f"best {progress.best_text}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
@@ -284,8 +287,7 @@ def _state(pool: PoolProgress) -> str:
     return f"version {pool.version}, {held}, mean lag {mean:.1f}, largest {max(pool.lags, default=0)}"
 
 
-def _of(amount: float, name: str, budget: Budget) -> str:
-    limit = getattr(budget, name)
-    if name == "usd":
-        return f"${amount:.4f}" + (f" of ${limit:g}" if limit is not None else "")
+def _of(amount: float, name: str, limit: float | None) -> str:
+    if unit(name) == "usd":
+        return f"${amount:.4f}" + (f" of ${limit:g}" if limit is not None else "") + (f" {name}" if "." in name else "")
     return f"{amount:,.0f}" + (f" of {limit:,}" if limit is not None else "") + f" {name}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flashgraph.errors import FlashgraphError
 from flashgraph.observe.records import UNREADABLE, Summary, first_line
 from flashgraph.observe.words import clock, counted, score_text
+from flashgraph.run.budget import OF_REQUESTS
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, LineageStep, Session, StoredArtifact, StoredCall, StoredEndpoint
 from flashgraph.text.terminal import grid
@@ -139,7 +140,9 @@ def _used(run: StoredRun) -> list[str]:
         for key, noun, amount in (("calls", "call", spend.calls), ("tokens", "token", spend.tokens))
     ]
     usd = f"${spend.usd:.4f}" + (f" of ${limits['usd']:g}" if "usd" in limits else "")
-    others = [f"{name} {limit:g}" for name, limit in limits.items() if name not in ("calls", "tokens", "usd")]
+    others = [f"{name} {limit:g}" for name, limit in limits.items() if name not in OF_REQUESTS and "." not in name]
+    account = run.account()
+    others += [f"{name} {account.get(name, 0.0):g} of {limit:g}" for name, limit in limits.items() if "." in name]
     lines = [
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),

@@ -22,13 +22,10 @@ import attrs
 from flashgraph.graph.analysis import downstream
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.run import events as ev
-from flashgraph.run.budget import Ledger
+from flashgraph.run.budget import OF_REQUESTS, Ledger, unit, with_role
 from flashgraph.run.plan import Plan
 
 __all__ = ["Affordable"]
-
-OF_REQUESTS = ("calls", "tokens", "usd")
-"""The limits that a request spends: its costs are known at its end, those of other limits when a stage starts."""
 
 SMALL = 0.1
 """A window that costs at most this share of a limit is opened without delay."""
@@ -88,7 +85,7 @@ class Affordable:
         self._plan = plan
         self._ledger = ledger
         self.leads = {source: _leads_to(plan.graph, source) for source in plan.sources}
-        """By source, the limits that its rounds may spend."""
+        """By source, the units of the limits that its rounds may spend."""
         self._counts = {name: stage.spec.counts for name, stage in plan.stages.items()}
         self._before = {e.name: e.dst for e in plan.edges.values() if not e.gather and self._counts.get(e.dst)}
         """By edge, the stage that its items wait for, if that stage spends.
@@ -150,7 +147,8 @@ class Affordable:
         round_ = self._open.get(self._jobs.get(event.job, -1))
         if round_ is not None and event.how != "throttled":
             tokens = event.prompt_tokens + event.completion_tokens
-            for limit, amount in (("calls", 1), ("tokens", tokens), ("usd", event.usd or 0.0)):
+            spent = {"calls": 1.0, "tokens": float(tokens), "usd": event.usd or 0.0}
+            for limit, amount in with_role(event.role, spent).items():
                 round_.spent[limit] += amount
 
     def _admitted(self, event: ev.Admitted) -> None:
@@ -175,13 +173,14 @@ class Affordable:
         return all(self._pays(source, limit, most) for limit, most in self._ledger.limits.items())
 
     def _pays(self, source: str, limit: str, most: float) -> bool:
-        if limit not in self.leads[source]:
+        if unit(limit) not in self.leads[source]:
             return True
         usual, whole = self._usual(source, limit), self._whole(source, limit)
         if self._plan.schedule.window * usual <= SMALL * most:
             return True
-        # A reservation for a request is the most that it may cost, not the likely cost.
-        taken = 0.0 if limit in OF_REQUESTS else self._ledger.reserved[limit]
+        # The costs of requests are known at their end, others when a stage starts.  A reservation for a request is the
+        # most that it may cost, not the likely cost.
+        taken = 0.0 if unit(limit) in OF_REQUESTS else self._ledger.reserved[limit]
         left = most - self._ledger.settled[limit] - taken
         if left < whole:
             return False
@@ -207,15 +206,15 @@ class Affordable:
 
     def _guess(self, source: str, limit: str) -> float:
         """Return the greatest known cost of a round, of another source or an open one."""
-        if limit not in self.leads[source]:
+        if unit(limit) not in self.leads[source]:
             return 0.0
         known = [costs.most[limit] for costs in self._ended.values()]
         known += [round_.known(limit) for round_ in self._open.values()]
-        return max(0.0 if limit in ("tokens", "usd") else 1.0, *known)
+        return max(0.0 if unit(limit) in ("tokens", "usd") else 1.0, *known)
 
 
 def _leads_to(graph: GraphSpec, source: str) -> frozenset[str]:
-    """Return the limits that rounds of a source may spend, before they come to a pool."""
+    """Return the units of the limits that rounds of a source may spend, before they come to a pool."""
     reached = downstream(graph, source)
     stages = [stage for stage in graph.stages if stage.name in reached]
     spends = {limit for stage in stages for limit in stage.counts}

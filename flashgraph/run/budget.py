@@ -5,15 +5,17 @@ The sum of settled and reserved amounts never exceeds a limit, so a budget canno
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
-from flashgraph.errors import DataError, PassingFault, Throttled
+from flashgraph.errors import DataError, PassingFault, Throttled, did_you_mean
 from flashgraph.llm.protocol import REPLY_LIMITS, Message, Model, Usage, reply_limit, text_in
 
 __all__ = [
+    "OF_REQUESTS",
     "Budget",
     "Cost",
     "Ledger",
@@ -23,7 +25,12 @@ __all__ = [
     "prompt_estimate",
     "reply_bound",
     "reservation",
+    "unit",
+    "with_role",
 ]
+
+OF_REQUESTS = ("calls", "tokens", "usd")
+"""The limits that a model request spends: of the run, and of the request's role."""
 
 DEFAULT_REPLY_TOKENS = 4096
 """The tokens of a reply that a token or money budget reserves if nothing else bounds the reply."""
@@ -43,12 +50,31 @@ def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> 
         )
 
 
+def _of_roles(given: Any) -> dict[str, Budget]:
+    """Return the budgets by role.  Raises `DataError` for anything but limits of requests by role."""
+    fix = "Fix: roles={'judge': fg.Budget(usd=1)}."
+    if not isinstance(given, Mapping) or not all(isinstance(budget, Budget) for budget in given.values()):
+        raise DataError(f"budget: roles={given!r:.80}; expected a mapping from roles to budgets.\n{fix}")
+    for role, budget in given.items():
+        if not isinstance(role, str) or not role.isidentifier():
+            raise DataError(f"budget: roles has {role!r:.80}; expected the name of a role.\n{fix}")
+        if other := [name for name in budget.flat if name not in OF_REQUESTS]:
+            raise DataError(
+                f"budget: role {role!r} has a limit of {other[0]}; expected {', '.join(OF_REQUESTS)}, which a model's "
+                f"requests spend.\nFix: Budget({other[0].rpartition('.')[2]}=...) of the whole run."
+            )
+    return dict(given)
+
+
 @attrs.frozen(kw_only=True)
 class Budget:
     """Limits of a run; None is no limit.
 
     ``proposals`` and ``evaluations`` count the jobs of stages with ``counts=``; ``calls``, ``tokens``
     (prompt and completion) and ``usd`` count model requests; ``seconds`` is time on the run's clock.
+
+    ``roles`` are further limits of ``calls``, ``tokens`` and ``usd`` for the requests to the models of a role:
+    ``Budget(usd=5, roles={"judge": Budget(usd=1)})``.  The run ends when one of them is used up, as with the others.
     """
 
     proposals: int | None = attrs.field(default=None, validator=_positive)
@@ -57,28 +83,81 @@ class Budget:
     tokens: int | None = attrs.field(default=None, validator=_positive)
     usd: float | None = attrs.field(default=None, validator=_positive)
     seconds: float | None = attrs.field(default=None, validator=_positive)
+    roles: Mapping[str, Budget] = attrs.field(factory=dict, converter=_of_roles)
+
+    @classmethod
+    def of(cls, flat: Mapping[str, float]) -> Self:
+        """Return the budget with these limits by name, as `flat` returns them.
+
+        Raises `DataError` for a limit that is unknown or is no number over 0.
+        """
+        own: dict[str, Any] = {}
+        roles: dict[str, dict[str, Any]] = {}
+        known = [field.name for field in attrs.fields(cls) if field.name != "roles"]
+        for name, limit in flat.items():
+            role, _, of = name.rpartition(".")
+            if of not in (OF_REQUESTS if role else known):
+                expected = [f"{role}.{each}" for each in OF_REQUESTS] if role else known
+                raise DataError(
+                    f"budget: found {name!r}; expected one of {', '.join(expected)}.\n"
+                    f"Fix: {did_you_mean(name, expected)}"
+                )
+            (roles.setdefault(role, {}) if role else own)[of] = limit
+        return cls(**own, roles={role: cls(**limits) for role, limits in roles.items()})
+
+    @property
+    def flat(self) -> dict[str, float]:
+        """All limits by name; those of a role are ``"judge.usd"``."""
+        fields = [field.name for field in attrs.fields(type(self)) if field.name != "roles"]
+        own = {name: limit for name in fields if (limit := getattr(self, name)) is not None}
+        return own | {f"{role}.{name}": limit for role, b in self.roles.items() for name, limit in b.flat.items()}
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits of the ledger by name; the driver holds ``seconds``."""
-        every = attrs.asdict(self)
-        return {name: limit for name, limit in every.items() if limit is not None and name != "seconds"}
+        """The limits of the ledger by name, as in `flat`; the driver holds ``seconds``."""
+        return {name: limit for name, limit in self.flat.items() if name != "seconds"}
+
+
+def unit(limit: str) -> str:
+    """Return the unit of a limit's amounts: ``usd`` of ``judge.usd``."""
+    return limit.rpartition(".")[2]
+
+
+def with_role(role: str, amounts: Mapping[str, float]) -> dict[str, float]:
+    """Return the amounts of a request with those of its role, by limit: ``judge.usd`` beside ``usd``."""
+    return {**amounts, **{f"{role}.{name}": amounts[name] for name in OF_REQUESTS if name in amounts}}
+
+
+class _Amounts(dict[str, float]):
+    """Amounts by limit, 0 for one that was never counted; reading adds none."""
+
+    def __missing__(self, name: str) -> float:
+        return 0.0
 
 
 class Ledger:
-    """The account of a run: settled and reserved amounts by limit name."""
+    """The account of a run: settled and reserved amounts by limit name.
+
+    The amounts of requests are counted by role too, whether a role has limits or not: a resumed run may get some.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.limits = budget.limits
-        self.settled: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
-        self.reserved: dict[str, float] = dict.fromkeys(self.settled, 0.0)
+        totals = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
+        self.settled: dict[str, float] = _Amounts(totals)
+        self.reserved: dict[str, float] = _Amounts(totals)
         self.refused: str | None = None
         """A limit that refused a request although nothing else was reserved: no more rounds are opened."""
         self.charged: dict[str, float] = {}
         """The part of the settled amounts that was spent outside of the run's own stages."""
         self._open: dict[int, dict[str, float]] = {}
-        self._holders: dict[str, int] = dict.fromkeys(self.settled, 0)
+        self._holders: Counter[str] = Counter()
         self._next = 0
+
+    def limits_for(self, role: str) -> dict[str, float]:
+        """Return the limits that hold for a request to ``role``, by unit; its role's own take precedence."""
+        own = {name: self.limits[f"{role}.{name}"] for name in OF_REQUESTS if f"{role}.{name}" in self.limits}
+        return {name: limit for name, limit in self.limits.items() if "." not in name} | own
 
     def lacking(self, amounts: Mapping[str, float]) -> str | None:
         """Return the first limit that a reservation of ``amounts`` would exceed; None if there is none."""

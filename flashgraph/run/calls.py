@@ -10,7 +10,7 @@ from flashgraph.llm.limits import Level
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.control import Waiting
 from flashgraph.run import events as ev
-from flashgraph.run.budget import Ledger
+from flashgraph.run.budget import Ledger, with_role
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item
 from flashgraph.run.jobs import Call, Command, Grant, Job, Refuse
@@ -50,7 +50,7 @@ class Calls:
 
         ``size`` estimates the tokens of the prompt.
         """
-        call = Call(self.made, job, role, self._plan.endpoints[role], amounts, size)
+        call = Call(self.made, job, role, self._plan.endpoints[role], with_role(role, amounts), size)
         self.made += 1
         self.open[call.id] = job.calls[call.id] = call
         job.asked = True
@@ -86,7 +86,7 @@ class Calls:
         if call.reservation is None:
             self.slots.withdraw(call)
             return
-        self._ledger.settle(call.reservation, spent)
+        self._ledger.settle(call.reservation, with_role(call.role, spent))
         endpoint = self.slots.endpoints[call.endpoint]
         before = endpoint.level
         new = endpoint.ended(call, how, usage, pause, now, quotas)

@@ -11,6 +11,7 @@ from typing import Literal
 import attrs
 
 from flashgraph.errors import ModelError
+from flashgraph.run.budget import unit
 
 __all__ = ["LIMITS", "Cause", "End", "RunStatus", "cause_of"]
 
@@ -105,7 +106,7 @@ class End:
     @classmethod
     def spent(cls, limit: str) -> End:
         """Return the end of a run whose budget has nothing left of ``limit``."""
-        return cls("budget", Cause(limit), f"no {limit} left")
+        return cls("budget", Cause(unit(limit)), f"no {limit} left")
 
 
 def cause_of(error: Exception) -> Cause:

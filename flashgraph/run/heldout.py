@@ -21,7 +21,7 @@ from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.parts.evaluation import Work, attempt
-from flashgraph.run.budget import Cost, Ledger
+from flashgraph.run.budget import OF_REQUESTS, Cost, Ledger, unit, with_role
 from flashgraph.run.contained import Inside, escaped, reason, within
 from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
@@ -58,23 +58,23 @@ async def held_out(
     resources: Mapping[str, Any] | None = None,
     examined: Examined | None = None,
     limit: int | None = None,
+    role: str = "task",
     others: Mapping[str, Model] | None = None,
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle the costs on ``ledger``.
 
     ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's parameters (``given``, from
-    `Plan.given`) and open ``resources``; by default it is the task's own ``attempt``.  ``others`` are the open models
-    of the task's further roles.  At most ``limit`` requests are in flight, by default ``model.limit``.  ``examined``
-    stores the calls.  A later session of the run reads them from there instead of paying for them again.
+    `Plan.given`) and open ``resources``; by default it is the task's own ``attempt``.  ``role`` is the role of
+    ``model``, and ``others`` are the open models of the task's further roles.  At most ``limit`` requests are in
+    flight, by default ``model.limit``.  ``examined`` stores the calls, and a later session of the run reads them.
 
     Raises `BudgetExhausted` if the budget does not suffice, before the first request if the number of calls shows it.
-    Raises `ModelUnavailable` and `ModelRefused` as the model does, and `JournalError` if ``examined`` fails to keep a
-    call.
+    Raises `ModelUnavailable` and `ModelRefused` as the model does, and `JournalError` if a call cannot be stored.
     """
-    if lacking := beyond(ledger, unanswered(task, candidates, stage, examined)):
+    if lacking := beyond(ledger, unanswered(task, candidates, stage, examined), role):
         raise BudgetExhausted(lacking)
     limit = model.limit if limit is None else limit
-    gateway = _Gateway(model, ledger, examined, limit, others or {})
+    gateway = _Gateway(model, role, ledger, examined, limit, others or {})
     workers = anyio.CapacityLimiter(limit)
     body = attempt if stage is None else stage.body
     scores = [[task.least] * len(task.test) for _ in candidates]
@@ -137,13 +137,16 @@ def _named(candidate: Mapping[str, str], index: int) -> str:
     return hashlib.sha256(json.dumps([dict(candidate), index], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def beyond(ledger: Ledger, attempts: int) -> str:
-    """Return why the budget cannot pay that many attempts, of at least one call each; empty if it may."""
+def beyond(ledger: Ledger, attempts: int, role: str = "task") -> str:
+    """Return why the budget cannot pay that many attempts, of at least one call to ``role`` each; empty if it may."""
+    spent = with_role(role, dict.fromkeys(OF_REQUESTS, 0.0))
     for limit, left in ledger.remaining().items():
-        if limit in ("tokens", "usd") and left <= 0:
+        if limit not in spent:
+            continue
+        if unit(limit) != "calls" and left <= 0:
             return f"no {limit} are left"
-        if limit == "calls" and left < attempts:
-            return f"it needs at least {attempts} calls, and {left:.0f} are left"
+        if unit(limit) == "calls" and left < attempts:
+            return f"it needs at least {attempts} {limit}, and {left:.0f} are left"
     return ""
 
 
@@ -151,52 +154,61 @@ class _Gateway:
     """The model that all attempts share: a request reserves its share of the budget before it is sent."""
 
     def __init__(
-        self, model: Model, ledger: Ledger, examined: Examined | None, limit: int, others: Mapping[str, Model]
+        self,
+        model: Model,
+        role: str,
+        ledger: Ledger,
+        examined: Examined | None,
+        limit: int,
+        others: Mapping[str, Model],
     ) -> None:
-        self._model, self._ledger, self._examined, self._others = model, ledger, examined, others
+        self._role, self._models, self._ledger, self._examined = role, {**others, role: model}, ledger, examined
         self._slots = {id(one): anyio.CapacityLimiter(one.limit) for one in others.values()}
         self._slots[id(model)] = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
-        self._tries = Tries(lambda: ledger.limits, anyio.current_time)
+        self._tries = Tries(anyio.current_time)
 
     def llm_of(self, candidate: Mapping[str, str], index: int) -> Llm:
         """Return the model as the attempt of a candidate at a sample sees it."""
         work = _named(candidate, index)
 
-        async def call(model: Model, messages: str | Sequence[Message], **params: Any) -> Reply:
-            request = ModelRequest.of(model.name, messages, params, [model], self._ledger.limits)
+        async def call(role: str, messages: str | Sequence[Message], **params: Any) -> Reply:
+            model, limits = self._models[role], self._ledger.limits_for(role)
+            request = ModelRequest.of(model.name, messages, params, [model], limits)
             if self._examined is not None and (known := self._examined.take(work, request.key)) is not None:
                 return known.without_thoughts()
-            return (await patiently(partial(self._send, model, work, request), request.key)).without_thoughts()
+            return (await patiently(partial(self._send, role, work, request), request.key)).without_thoughts()
 
         async def llm(messages: str | Sequence[Message], *, role: str | None = None, **params: Any) -> Reply:
-            return await asked(partial(call, self._others.get(role or "", self._model)), messages, **params)
+            return await asked(partial(call, role if role in self._models else self._role), messages, **params)
 
         return llm
 
-    async def _send(self, model: Model, work: str, request: ModelRequest) -> Reply:
+    async def _send(self, role: str, work: str, request: ModelRequest) -> Reply:
+        model, amounts = self._models[role], with_role(role, request.amounts)
         slots = self._slots[id(model)]
         async with slots:
-            while (lacking := self._ledger.lacking(request.amounts)) is not None:
+            while (lacking := self._ledger.lacking(amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
                 await self._settled.wait()
-            reserved = self._ledger.reserve(request.amounts)
+            reserved = self._ledger.reserve(amounts)
             number: int | None = None
             ended: list[TryOutcome] = []
 
             def settle(tried: TryOutcome) -> None:
                 ended.append(tried)
                 self._tries.learn()
-                self._ledger.settle(reserved, tried.cost.spent)
+                spent = with_role(role, tried.cost.spent)
+                self._ledger.settle(reserved, spent)
                 if self._examined is not None and number is not None:
-                    self._examined.ended(number, tried.reply, tried.cost.spent, self._ledger.settled)
+                    self._examined.ended(number, tried.reply, spent, self._ledger.settled)
                 settled, self._settled = self._settled, anyio.Event()
                 settled.set()
 
             if self._examined is not None:
                 try:
-                    number = await self._examined.asked(work, request.key, request.amounts)
+                    number = await self._examined.asked(work, request.key, amounts)
                 except BaseException:
                     settle(TryOutcome("failed", Cost(request.amounts)))
                     raise

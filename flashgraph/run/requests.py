@@ -69,7 +69,7 @@ class Requests:
         self._served = served
         self._wake = wake
         self._stop = stop
-        self._tries = Tries(lambda: machine.ledger.limits, elapsed)
+        self._tries = Tries(elapsed)
         self._answered: list[Answered] = []
         self._scopes: dict[int, set[anyio.CancelScope]] = {}
         """By job that may call a model, its calls, which may be in tasks that are none of its own."""
@@ -139,7 +139,7 @@ class Requests:
             raise _left_behind(job)
         if job.refused:
             raise BudgetExhausted("no budget is left for another request")
-        request = ModelRequest.of(role, messages, params, self._behind(role), self._machine.ledger.limits)
+        request = ModelRequest.of(role, messages, params, self._behind(role), self._machine.ledger.limits_for(role))
         if (known := self._served.take(job.id, request.key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known.without_thoughts()

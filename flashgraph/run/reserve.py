@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from flashgraph.run.budget import Ledger
+from flashgraph.run.budget import Ledger, unit
 from flashgraph.run.plan import Plan
 
 __all__ = ["Reserve"]
@@ -13,7 +13,7 @@ __all__ = ["Reserve"]
 class Reserve:
     """The schedule's reserve of each limit that sources of evidence spend; of other limits it would go unused.
 
-    ``leads`` has the limits that the rounds of each source may spend.
+    ``leads`` has the units of the limits that the rounds of each source may spend.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, leads: Mapping[str, Collection[str]]) -> None:
@@ -28,6 +28,6 @@ class Reserve:
         if not self._share:
             return False
         ledger = self._ledger
-        limits = {name: limit for name, limit in ledger.limits.items() if name in self._limits}
+        limits = {name: limit for name, limit in ledger.limits.items() if unit(name) in self._limits}
         used = [(ledger.settled[name] + ledger.reserved[name]) / limit for name, limit in limits.items()]
         return max([*used, now / seconds if seconds else 0.0]) >= 1 - self._share

@@ -44,6 +44,8 @@ class ModelRequest:
     """The most that a try may cost, by limit: what is reserved for it."""
     size: float
     """About how many tokens the prompt has."""
+    limits: Mapping[str, float] = attrs.field(factory=dict)
+    """The limits of the budget that hold for it, by unit."""
     patience: Patience = attrs.field(factory=Patience)
 
     @classmethod
@@ -61,7 +63,7 @@ class ModelRequest:
         """
         sound = checked(messages)
         key, amounts = request_key(name, sound, params), reservation(models, as_texts(sound), params, limits)
-        return cls(sound, params, key, amounts, prompt_estimate(sound))
+        return cls(sound, params, key, amounts, prompt_estimate(sound), limits)
 
 
 @attrs.frozen(eq=False)
@@ -101,11 +103,10 @@ class TryOutcome:
 class Tries:
     """Tries requests, and learns from the answers how fast endpoints are and which are failing.
 
-    ``limits`` returns the budget's limits, ``elapsed`` the seconds on the clock that `Target.at` is of.
+    ``elapsed`` returns the seconds on the clock that `Target.at` is of.
     """
 
-    def __init__(self, limits: Callable[[], Mapping[str, float]], elapsed: Callable[[], float]) -> None:
-        self._limits = limits
+    def __init__(self, elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
         self._pace = Pace()
         self._health = EndpointHealth()
@@ -127,8 +128,8 @@ class Tries:
         ``settle`` is called once, however the try ends.  Raises `PassingFault` for another try, and else
         the model's error.
         """
-        model, limits = target.model, self._limits()
-        sent = bounded(model, request.params, limits)
+        model = target.model
+        sent = bounded(model, request.params, request.limits)
         if getattr(model, "prioritises", False):
             sent = {**sent, "priority": target.priority}
         began = anyio.current_time()
@@ -138,7 +139,7 @@ class Tries:
             reply = checked_reply(await model.complete(request.messages, sent), model.name)
             self._paced.append((target.endpoint, reply.usage.completion, anyio.current_time() - began, target.at))
             cost = Cost.counted(reply.usage, reply.cost, request.amounts)
-            over = excess(model, reply.cost, request.amounts, limits)
+            over = excess(model, reply.cost, request.amounts, request.limits)
             tried = TryOutcome("done", cost, reply, quotas=reply.quotas, excess=over)
             return reply
         except (PassingFault, ModelRefused) as error:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flashgraph.run.budget import Ledger
+from flashgraph.run.budget import OF_REQUESTS, Ledger, with_role
 from flashgraph.run.calls import Calls
 from flashgraph.run.stages import Stages, StageState
 
 __all__ = ["Withheld"]
-
-OF_REQUESTS = ("calls", "tokens", "usd")
-"""The limits that a model request spends."""
 
 
 class Withheld:
@@ -32,13 +29,14 @@ class Withheld:
         """Return the limit that keeps a stage from starting another job; None if it may start one."""
         if not self._ledger.limits:
             return None
-        spends = state.plan.spec.counts
+        spends, role = state.plan.spec.counts, state.plan.spec.model
         if spends and (lacking := self._ledger.lacking(dict.fromkeys(spends, 1.0))) is not None:
             return lacking
         if state.plan.endpoint is None:
             return None
         # The next request of a stage needs as much as the refused one; another stage's may need less.
-        return self._calls.refused.get(state.plan.spec.name) or self._ledger.used_up(OF_REQUESTS)
+        spent = with_role(role or "", dict.fromkeys(OF_REQUESTS, 0.0))
+        return self._calls.refused.get(state.plan.spec.name) or self._ledger.used_up(spent)
 
     def limit(self, startable: Iterable[StageState]) -> str | None:
         """Return the limit that all work waits for when nothing runs; None if some work can run without more.

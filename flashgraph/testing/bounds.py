@@ -230,28 +230,31 @@ def numbers(log: Log) -> Check:
 
 def budgets(log: Log) -> Check:
     """I10: what was started exceeds no limit."""
-    calls, tokens, usd = 0, 0, 0.0
+    spent: defaultdict[str, float] = defaultdict(float)
     started: Counter[str] = Counter()
-    budget = log.budget
+    limits = log.budget.limits
+
+    def spends(i: int, role: str, **amounts: float) -> None:
+        """Count a request for the run and for its role."""
+        for name, amount in [(f"{of}{name}", a) for name, a in amounts.items() for of in ("", f"{role}.")]:
+            spent[name] += amount
+            within = spent[name] <= limits.get(name, math.inf) * (1 + 1e-9)
+            log.expect(within or amount <= 0, "I10", i, f"{spent[name]:g} {name}")
+
     while True:
         i, event = yield
         if isinstance(event, ev.CallStarted):
-            calls += 1
-            log.expect(budget.calls is None or calls <= budget.calls, "I10", i, f"request number {calls}")
+            spends(i, event.role, calls=1)
         elif isinstance(event, ev.CallEnded):
             # A call that was cancelled at the moment of its grant was never sent, and used nothing.
             unsent = event.how == "cancelled" and not (event.estimated or event.prompt_tokens)
-            calls -= event.how == "throttled" or unsent
-            tokens += event.prompt_tokens + event.completion_tokens
-            usd += event.usd or 0.0
-            log.expect(budget.tokens is None or tokens <= budget.tokens, "I10", i, f"{tokens} tokens")
-            within = budget.usd is None or usd <= budget.usd * (1 + 1e-9)
-            log.expect(within, "I10", i, f"{usd:g} USD")
+            tokens = event.prompt_tokens + event.completion_tokens
+            back = -1 if event.how == "throttled" or unsent else 0
+            spends(i, event.role, calls=back, tokens=tokens, usd=event.usd or 0.0)
         elif isinstance(event, ev.JobStarted) and event.stage in log.plan.stages:
             for name in log.plan.stages[event.stage].spec.counts:
                 started[name] += 1
-                limit = getattr(budget, name)
-                log.expect(limit is None or started[name] <= limit, "I10", i, f"{started[name]} {name}")
+                log.expect(started[name] <= limits.get(name, math.inf), "I10", i, f"{started[name]} {name}")
 
 
 def times(log: Log) -> Check:

@@ -101,7 +101,7 @@ class _Builder:
 
         options: dict[str, Any] = {"name": name, "workers": step.workers}
         if step.calls:
-            options["model"] = "model"
+            options["model"] = step.role
         if step.reads:
             options["reads"] = self.side if self.beside(step) else self.pool
         if step.several > 1:

@@ -69,6 +69,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             fg.Budget,
             evaluations=st.one_of(st.none(), st.integers(1, 12)),
             calls=st.one_of(st.none(), st.integers(1, 12)),
+            roles=st.one_of(
+                st.just({}),
+                st.dictionaries(
+                    st.sampled_from(["model", "judge"]), st.builds(fg.Budget, calls=st.integers(1, 6)), min_size=1
+                ),
+            ),
         ),
     )
     def begin(
@@ -169,10 +175,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         moves = hand.played if hand is not None else self.played
         oracle = self.oracle
         imported = f", `from {oracle.__module__} import {oracle.__name__}`" if oracle is not None else ""
+        budget = repr(self.budget).replace("Budget(", "fg.Budget(")
         passed = f", oracle={oracle.__name__}" if oracle is not None else ""
         return (
             f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
             f"To repeat it, with `from flashgraph.testing import *`{imported} and `import flashgraph as fg`:\n"
             f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(moves)!r}, limit={self.limit}, "
-            f"limits={self.limits!r}, budget=fg.{self.budget!r}{passed})"
+            f"limits={self.limits!r}, budget={budget}{passed})"
         )

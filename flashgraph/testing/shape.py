@@ -39,6 +39,8 @@ class Step(_Brief):
     fail: float = 0.0
     drop: float = 0.0
     calls: int = 0
+    role: str = "model"
+    """The role of the model that it calls."""
     reads: bool = False
     side: bool = False
     """Whether it reads the second pool, in a shape that has one."""

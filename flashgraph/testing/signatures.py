@@ -163,7 +163,8 @@ def _work(machine: Machine, seen: MachineSnapshot, name: Name, zero: float) -> t
         for s in machine.sources.states.values()
     )
     slots = (tuple(_endpoint(e, zero) for e in machine.slots.endpoints.values()), tuple(machine.slots.draws.items()))
-    ledger = (tuple(machine.ledger.settled.items()), tuple(machine.ledger.reserved.items()), machine.ledger.refused)
+    account = machine.ledger
+    ledger = (tuple(sorted(account.settled.items())), tuple(sorted(account.reserved.items())), account.refused)
     refused = tuple(sorted(machine.calls.refused.items()))
     commits = tuple(name("job", number) for number in seen.uncommitted)
     delivering = tuple(name("job", number) for number in seen.delivering)

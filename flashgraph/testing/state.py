@@ -184,7 +184,8 @@ def held_back(machine: Machine, name: str) -> bool:
     taken = {of: ledger.settled[of] + ledger.reserved[of] for of in ledger.limits}
     if any(of in taken and taken[of] + 1 > ledger.limits[of] for of in state.plan.spec.counts):
         return True
-    used_up = [of for of in ("calls", "tokens", "usd") if of in taken and taken[of] >= ledger.limits[of] * (1 - 1e-9)]
+    spends = [f"{role}{of}" for of in ("calls", "tokens", "usd") for role in ("", f"{state.plan.spec.model}.")]
+    used_up = [of for of in spends if of in taken and taken[of] >= ledger.limits[of] * (1 - 1e-9)]
     return state.plan.endpoint is not None and (bool(used_up) or name in machine.calls.refused)
 
 

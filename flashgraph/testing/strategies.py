@@ -23,6 +23,7 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         fail=st.sampled_from([0.0, 0.0, 0.3]),
         drop=st.sampled_from([0.0, 0.0, 0.3]),
         calls=st.sampled_from([0, 0, 1, 2]),
+        role=st.sampled_from(["model", "model", "judge"]),
         reads=st.booleans(),
         side=st.booleans(),
         names=st.sampled_from(["", "oldest", "newest"]),

@@ -75,10 +75,10 @@ class Recount:
             self._drained = False
             lost = [call for call in machine.calls.open.values() if call.reservation is not None]
             for call in lost:
-                self._spend({"tokens": call.size, **call.amounts})
+                self._spend({"tokens": call.size, **call.amounts}, call.role)
         for answer in turn.answered:
-            if machine.calls.open[answer.call].reservation is not None:
-                self._spend(answer.spent)
+            if (call := machine.calls.open[answer.call]).reservation is not None:
+                self._spend(answer.spent, call.role)
         for done in turn.completed:
             job = machine.jobs[done.job]
             self._ended.append(job)
@@ -303,9 +303,11 @@ class Recount:
         stray = sorted(item.lineage.difference(made_from, *(self._lines[of] for of in made_from)))
         _expect(not stray, "I8", f"item {item.id} has the lineage {stray}, but was not made from it")
 
-    def _spend(self, amounts: Mapping[str, float]) -> None:
+    def _spend(self, amounts: Mapping[str, float], role: str = "") -> None:
+        """Count amounts of the run; those of a request, which has a role, for the role too."""
         for name, amount in amounts.items():
-            self._spent[name] += amount  # type: ignore[assignment]  # a Counter counts anything
+            for of in (name, f"{role}.{name}")[: 2 if role else 1] if "." not in name else ():
+                self._spent[of] += amount  # type: ignore[assignment]  # a Counter counts anything
 
 
 def _released_whole(machine: Machine, state: GatherState) -> bool:

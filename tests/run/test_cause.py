@@ -310,10 +310,11 @@ def test_an_error_of_a_pool(virtually: Virtually) -> None:
 
 
 def test_every_limit_is_a_cause() -> None:
-    limits = {field.name for field in attrs.fields(fg.Budget)}
+    limits = {field.name for field in attrs.fields(fg.Budget)} - {"roles"}
     assert {cause.value for cause in LIMITS} == limits
     for limit in limits - {"seconds"}:
         assert End.spent(limit) == End("budget", Cause(limit), f"no {limit} left")
+    assert End.spent("judge.usd") == End("budget", Cause.USD, "no judge.usd left")
 
 
 @pytest.mark.parametrize(

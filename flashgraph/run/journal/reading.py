@@ -159,11 +159,15 @@ class StoredRun:
         found = self._rows.read("meta", (word, json_of(amounts)), sql, BUDGET)
         return cast(Mapping[str, float], found[0][1]) if found else self.header.limits
 
+    def account(self) -> Mapping[str, float]:
+        """Return the settled amounts by limit; those of a role are ``"judge.usd"``."""
+        rows = self._rows.read("account", (whole, json_of(amounts)), "SELECT id, settled FROM account")
+        return cast(Mapping[str, float], rows[0][1]) if rows else {}
+
     def spend(self) -> Spend:
         """Return the amounts that the run has used so far."""
         prompt, completion, failed, lost = self._calls.totals()
-        rows = self._rows.read("account", (whole, json_of(amounts)), "SELECT id, settled FROM account")
-        account: Mapping[str, float] = rows[0][1] if rows else {}
+        account = self.account()
         return Spend(
             proposals=round(account.get("proposals", 0)),
             evaluations=round(account.get("evaluations", 0)),
