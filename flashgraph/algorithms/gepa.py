@@ -181,7 +181,7 @@ def cross(ctx: fg.Draw[ParetoFrontier, Params, Crossings]) -> fg.Emit[Proposal, 
     if not ctx.params.merge or len(held) < 3:
         return None
     grown, crossings = ctx.state.count(held, ctx.params.max_merge_invocations)
-    if not grown or crossings.due <= ctx.open:
+    if not grown or crossings.due <= len(ctx.open):
         return fg.Emit(None, crossings)
     found, crossings = crossings.draw(
         held, ctx.view.dominators(ctx.params.frontier), ctx.params.merge_val_overlap_floor, ctx.random

@@ -84,7 +84,7 @@ def iterate(ctx: fg.Draw[HarnessArchive, Params]) -> Iteration | None:
     Iterations that start from the same archive learn nothing from each other.
     """
     ctx.no_parents()
-    if len(ctx.view.entries) < len(baselines(ctx.task)) or ctx.open >= ctx.params.overlap:
+    if len(ctx.view.entries) < len(baselines(ctx.task)) or len(ctx.open) >= ctx.params.overlap:
         return None
     return Iteration(ctx.emission + 1, ctx.view.line is not None)
 

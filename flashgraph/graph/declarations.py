@@ -179,9 +179,17 @@ class Declarations:
         self.note("foreign-node", what, found, f"a pool, source or stage of graph {self.name!r}", fix)
         return False
 
+    def _pool_names(self, what: str, reads: Any) -> tuple[str, ...]:
+        several = reads if isinstance(reads, tuple | list) else () if reads is None else (reads,)
+        found = (self._pool_name(what, each) for each in several)
+        names = tuple(name for name in found if name is not None)
+        if len(set(names)) < len(names):
+            self.note(
+                "reads-twice", what, f"reads {', '.join(names)}", "each pool once", "name each pool once in reads="
+            )
+        return tuple(dict.fromkeys(names))
+
     def _pool_name(self, what: str, reads: Any) -> str | None:
-        if reads is None:
-            return None
         if isinstance(reads, PoolNode) and reads.owner is self and reads.name in self._nodes:
             return reads.name
         name = reads if isinstance(reads, str) else getattr(reads, "name", None)
@@ -215,10 +223,10 @@ class Declarations:
         runs: Runs = "loop",
     ) -> Stage[Any, Any]:
         name = body_name(name, body)
-        pool = self._pool_name(f"stage {name!r}", reads)
+        pools = self._pool_names(f"stage {name!r}", reads)
         budgets = tuple(counts) if isinstance(counts, list | tuple | set | frozenset) else (counts,)
         place = Place.of_caller()
-        spec = StageSpec(name, body, place, model, pool, budgets, workers, fanout, runs, localns=_locals_of_caller())
+        spec = StageSpec(name, body, place, model, pools, budgets, workers, fanout, runs, localns=_locals_of_caller())
         return Stage(self.add(spec), self)
 
     def _add_source(
@@ -235,10 +243,10 @@ class Declarations:
         focus: bool = True,
     ) -> Source[Any]:
         name = body_name(name, body)
-        pool = self._pool_name(f"source {name!r}", reads)
+        pools = self._pool_names(f"source {name!r}", reads)
         place = Place.of_caller()
         spec = SourceSpec(
-            name, body, place, pool, rounds, stream, state, evidence, window, focus, localns=_locals_of_caller()
+            name, body, place, pools, rounds, stream, state, evidence, window, focus, localns=_locals_of_caller()
         )
         return Source(self.add(spec), self)
 

@@ -44,6 +44,7 @@ M = TypeVar("M")
 P = TypeVar("P")
 R = TypeVar("R", bound=Openable)
 V = TypeVar("V")
+W = TypeVar("W")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -137,7 +138,24 @@ class Graph(Declarations):
         **options: Unpack[SourceOptions],
     ) -> Source[Out]: ...
     @overload
+    def source(
+        self,
+        body: Callable[[Draw[Any, Any, Any]], Out | None],
+        /,
+        *,
+        reads: tuple[PoolNode[Any, Any], ...],
+        **options: Unpack[SourceOptions],
+    ) -> Source[Out]: ...
+    @overload
     def source(self, /, *, reads: PoolNode[Any, V], **options: Unpack[SourceOptions]) -> SourceDecorator[V]: ...
+    @overload
+    def source(
+        self, /, *, reads: tuple[PoolNode[Any, V], PoolNode[Any, W]], **options: Unpack[SourceOptions]
+    ) -> SourceDecorator[tuple[V, W]]: ...
+    @overload
+    def source(
+        self, /, *, reads: tuple[PoolNode[Any, Any], ...], **options: Unpack[SourceOptions]
+    ) -> SourceDecorator[Any]: ...
     @overload
     def source(self, /, **options: Unpack[SourceOptions]) -> SourceDecorator[Any]: ...
     def source(self, body: Any = None, /, **options: Any) -> Any:
@@ -148,7 +166,8 @@ class Graph(Declarations):
 
         Args:
             name: Its name; the function's name by default.
-            reads: The pool that ``ctx.view`` shows.  Items carry the version that was read.
+            reads: The pool that ``ctx.view`` shows.  Items carry the version that was read.  Of a tuple of pools,
+                ``ctx.view`` is a tuple of views, and ``ctx.parents(..., of=POOL)`` names the pool.
             rounds: Emissions at most; unbounded by default.
             stream: ``"keyed"`` gives each emission a random stream of its own.  With ``"sequential"`` all such sources
                 share one ``random.Random(seed)``, as published loops do.
@@ -199,7 +218,7 @@ class Graph(Declarations):
             name: Its name; the function's name by default.
             model: The role of the model that ``await ctx.llm(...)`` calls.  The stage is ``async``, or it runs in a
                 thread.
-            reads: The pool that ``ctx.view`` shows.
+            reads: The pool, or tuple of pools, that ``ctx.view`` shows.
             counts: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
             workers: Executions at once, at most.
             runs: Where a plain function runs: on the event loop (``"loop"``), in a ``"thread"`` or in a ``"process"``.

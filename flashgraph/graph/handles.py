@@ -117,7 +117,7 @@ class StageOptions(TypedDict, total=False):
 
     name: str | None
     model: str | None
-    reads: PoolNode[Any, Any] | None
+    reads: PoolNode[Any, Any] | tuple[PoolNode[Any, Any], ...] | None
     counts: str | Sequence[str]
     workers: int | None
     fanout: int | None

@@ -55,8 +55,8 @@ def include(
             if node.name not in replaced:
                 graph.add(attrs.evolve(node, name=names[node.name]))
         else:
-            reads = None if node.reads is None else names[node.reads]
-            copy = attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}")
+            reads = tuple(names[pool] for pool in node.reads)
+            copy: Any = attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}")
             if isinstance(copy, StageSpec) and copy.model is not None:
                 copy = attrs.evolve(copy, model=roles.get(copy.model, copy.model))
             graph.add(copy)
@@ -64,8 +64,8 @@ def include(
         if edge.src in without or edge.dst in without:
             continue
         stale: Any = edge.stale
-        if callable(getattr(stale, "within", None)) and not isinstance(stale, type):
-            stale = stale.within(prefix)
+        if callable(getattr(stale, "renamed", None)) and not isinstance(stale, type):
+            stale = stale.renamed(names)
         graph.add_edge(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale))
     graph.left_out |= {names[n] for n in part.left_out if n in names}
     return names

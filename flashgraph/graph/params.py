@@ -10,7 +10,7 @@ import inspect
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Protocol, get_args, get_origin
 
 import attrs
 
@@ -82,13 +82,26 @@ def objects(classes: Mapping[str, type], values: Mapping[str, Any]) -> dict[str,
     return found
 
 
-def given(found: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the arguments of a `Draw` or `Context` that hold the parameters for a node with this prefix.
+class Reader(Protocol):
+    """A source or stage: its prefix, and its pools with the names that its own graph file gives them."""
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+    @property
+    def reads_as(self) -> tuple[str, ...]: ...
+
+
+def given(found: Mapping[str, Any], node: Reader | None = None) -> dict[str, Any]:
+    """Return the arguments of a node's `Draw` or `Context` that hold its pools, and its graph's parameters.
 
     ``found`` are the `objects` of the whole graph.
     """
+    prefix = "" if node is None else node.prefix
     inner = {p.removeprefix(prefix): each for p, each in found.items() if p.startswith(prefix)}
-    return {"params": inner.pop("", None), "parts": inner}
+    pools = {} if node is None else dict(zip(node.reads_as, node.reads, strict=True))
+    return {"params": inner.pop("", None), "parts": inner, "pools": pools}
 
 
 def instance(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:

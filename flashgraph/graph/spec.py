@@ -38,11 +38,12 @@ DEFAULT_LATE: Late = "cancel"
 class Staleness(Protocol):
     """A staleness rule; see `flashgraph.policies.staleness`."""
 
-    def decide(self, lag: int, repairs: int, touched: Any = ...) -> Any: ...
+    def judge(self, lags: Mapping[str, int], repairs: int, touched: Any = ...) -> Any: ...
     def flaw(self) -> Flaw | None: ...
     def repairers(self) -> tuple[Any, ...]: ...
+    def pools(self) -> tuple[Any, ...]: ...
     def refreshes(self) -> bool: ...
-    def within(self, prefix: str) -> Staleness: ...
+    def renamed(self, names: Mapping[str, str]) -> Staleness: ...
 
 
 class Release(Protocol):
@@ -92,6 +93,7 @@ class PoolSpec:
 class SourceSpec:
     """A source.  ``rounds`` bounds its emissions (None: no bound), ``stream`` names the random stream of its draws.
 
+    ``reads`` names the pools that it sees, and ``reads_as`` has the names that its own graph file gives them.
     ``evidence`` is True if its rounds try artifacts of the pool on more samples.  ``window`` bounds its open rounds
     under every schedule, and ``focus`` says whether a schedule may narrow its view to the pool's best line.
     """
@@ -99,7 +101,7 @@ class SourceSpec:
     name: str
     body: Callable[..., Any]
     place: Place
-    reads: str | None = None
+    reads: tuple[str, ...] = ()
     rounds: int | None = None
     stream: Literal["keyed", "sequential"] = "keyed"
     state: Any = None
@@ -107,24 +109,29 @@ class SourceSpec:
     window: int | None = None
     focus: bool = True
     prefix: str = ""
+    reads_as: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.reads, takes_self=True), eq=False)
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["source"] = "source"
 
 
 @attrs.frozen
 class StageSpec:
-    """A stage.  ``model`` is the role of its model, ``counts`` the budgets that one execution counts against."""
+    """A stage.  ``model`` is the role of its model, ``counts`` the budgets that one execution counts against.
+
+    ``reads`` and ``reads_as`` are as in `SourceSpec`.
+    """
 
     name: str
     body: Callable[..., Any]
     place: Place
     model: str | None = None
-    reads: str | None = None
+    reads: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     workers: int | None = None
     fanout: int | None = None
     runs: Runs = "loop"
     prefix: str = ""
+    reads_as: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.reads, takes_self=True), eq=False)
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["stage"] = "stage"
 

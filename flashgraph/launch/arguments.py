@@ -78,7 +78,7 @@ def check_roles(budget: Budget, models: Mapping[str, Model]) -> None:
 
 def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None:
     """Raise `DataError` for a run that never stops: it has no limit, or no work counts towards its limits."""
-    endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
+    endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads]
     if not endless or budget.seconds is not None:
         return
     counted = {limit for stage in graph.spec.stages for limit in stage.counts}

@@ -103,7 +103,7 @@ def describe(graph: Graph | CheckedGraph) -> Description:
             )
         )
     readers: tuple[SourceSpec | StageSpec, ...] = (*spec.sources, *spec.stages)
-    reads = tuple((n.reads, n.name) for n in readers if n.reads is not None)
+    reads = tuple((pool, n.name) for n in readers for pool in n.reads)
     doc = next((line for line in spec.doc.strip().splitlines() if line.strip()), "")
     params = tuple(f"{p.name}={p.default!r}" for p in spec.params.values())
     return Description(spec.name, doc, params, tuple(nodes), tuple(links), reads, DEFAULT_CAPACITY)

@@ -140,7 +140,7 @@ def _pools(graph: Description) -> Iterator[str]:
 
 def _source(source: SourceSpec, graph: Description, schedule: Schedule) -> str:
     node = graph.node(source.name)
-    reads = f" reads {source.reads} and" if source.reads else ""
+    reads = f" reads {' and '.join(source.reads)} and" if source.reads else ""
     if source.rounds is not None:
         bound = f"{source.rounds} in total"
     elif schedule.serial:
@@ -160,7 +160,7 @@ def _stage(stage: StagePlan, graph: Description, schedule: Schedule) -> str:
     if spec.model:
         parts.append(f"calls the model {spec.model!r}")
     if spec.reads:
-        parts.append(f"reads {spec.reads}")
+        parts.append(f"reads {' and '.join(spec.reads)}")
     if spec.counts:
         parts.append(f"counts against the budget of {' and '.join(spec.counts)}")
     workers = schedule.workers.get(spec.name, spec.workers)
@@ -252,8 +252,9 @@ def _order(name: str) -> str:
 def _cycles(plan: Plan) -> Iterator[str]:
     graph = plan.graph
     for source in plan.sources.values():
-        if source.reads is not None and (path := shortest_path(graph, source.name, source.reads)) is not None:
-            yield f"through pool {source.reads}: {' -> '.join(path)} -> {source.name}."
+        for pool in source.reads:
+            if (path := shortest_path(graph, source.name, pool)) is not None:
+                yield f"through pool {pool}: {' -> '.join(path)} -> {source.name}."
     for edge in plan.edges.values():
         if edge.loop is not None and (path := shortest_path(graph, edge.dst, edge.src)) is not None:
             yield f"{' -> '.join(path)} -> {edge.dst}: an item passes at most {edge.loop} times."

@@ -24,11 +24,11 @@ class Table:
 
 def tables(graph: Description) -> tuple[Table, ...]:
     """Return the tables of a graph's nodes and edges."""
-    reads = {reader: pool for pool, reader in graph.reads}
     nodes = tuple(
-        (n.name, n.kind, n.role or "", n.takes, n.gives, ", ".join([*n.notes, *_read(n, reads.get(n.name))]))
+        (n.name, n.kind, n.role or "", n.takes, n.gives,
+         ", ".join([*n.notes, *(f"reads {pool}" for pool, reader in graph.reads if reader == n.name)]))
         for n in graph.nodes
-    )
+    )  # fmt: skip
     edges = tuple(
         (k.name, k.flows, ", ".join(k.policies) if any(p.startswith("capacity") for p in k.policies) else
          ", ".join([*k.policies, f"capacity {graph.capacity}"]))
@@ -38,10 +38,6 @@ def tables(graph: Description) -> tuple[Table, ...]:
         Table("Nodes", ("name", "kind", "model", "takes", "gives", "options"), nodes),
         Table("Edges", ("edge", "what arrives", "policies"), edges),
     )
-
-
-def _read(node: Node, pool: str | None) -> list[str]:
-    return [] if pool is None else [f"reads {pool}"]
 
 
 def mermaid(graph: Description) -> str:

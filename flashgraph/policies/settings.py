@@ -98,12 +98,13 @@ def schedule_of(schedule: str | Schedule) -> Schedule:
     return SCHEDULES[schedule]()
 
 
-def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: str = "") -> Any:
+def parse_policy(text: str, nodes: Mapping[str, Any] | None = None, setting: str = "") -> Any:
     """Read a literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``, ``fg.discard(4)``.
 
-    Arguments may be names of ``stages``.  Raises `DataError` for anything else; the message names the ``setting``.
+    Arguments may be names of ``nodes``, stages and pools.  Raises `DataError` for anything else; the message names
+    the ``setting``.
     """
-    known = stages or {}
+    known = nodes or {}
 
     def value(node: ast.expr) -> Any:
         match node:
@@ -125,7 +126,7 @@ def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: st
                 return POLICIES[name](*map(value, node.args), **{str(k.arg): value(k.value) for k in node.keywords})
             case ast.Name(id=name) if name in POLICIES:
                 return POLICIES[name]()
-            case ast.Name(id=name) if name in known:
+            case ast.Name() | ast.Attribute() if (name := ast.unparse(node)) in known:
                 return known[name]
             case ast.Name(id=name):
                 return name
@@ -169,7 +170,7 @@ def apply_settings(
     settings, and also a schedule that was made in Python.
     """
     chosen = {name: p.default for name, p in graph.params.items()}
-    stages = {s.name: s.name for s in graph.stages}
+    nodes = {name: name for name, node in graph.nodes.items() if node.kind != "source"}
     entries = [(n, v, True) for n, v in params.items()] + [(n, v, False) for n, v in settings.items()]
     for name, raw, in_params in entries:
         owner, dot, setting = name.rpartition(".")
@@ -180,10 +181,10 @@ def apply_settings(
             continue
         if setting == "workers" and isinstance(raw, str) and (upto := re.fullmatch(r"1\.\.(\d+)", raw.strip())):
             raw = upto[1]  # 1..32: the control policy chooses within this range
-        value = parse_policy(raw, stages, name) if isinstance(raw, str) and not in_params else raw
+        value = parse_policy(raw, nodes, name) if isinstance(raw, str) and not in_params else raw
         if name in SCHEDULE_SETTINGS and not in_params:
             schedule = attrs.evolve(schedule, **{name: _typed(name, value, SCHEDULE_SETTINGS[name])})
-        elif dot and setting == "workers" and owner in stages:
+        elif dot and setting == "workers" and owner in nodes:
             schedule = attrs.evolve(schedule, workers={**schedule.workers, owner: value})
         elif dot and setting in EDGE_SETTINGS and graph.edge(owner) is not None:
             policies = {**schedule.edges.get(owner, {}), setting: value}

@@ -1,13 +1,14 @@
 """Staleness rules: what to do with an item whose pool has changed since the item was made.
 
 A rule applies when an item leaves its edge's queue; before a pool, that is the moment of admission.  The lag is the
-pool's version now minus the version that the item carries.  FlashEvolve (arXiv 2605.08520) names `accept` full async,
+pool's version now minus the version that the item carries.  Of several pools that led to the item, the greatest lag
+counts, or the lag behind the pool that the rule names with ``of=``.  FlashEvolve (arXiv 2605.08520) names `accept` full async,
 `discard` guarded and `repair` reflective.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -18,16 +19,20 @@ from flashgraph.graph.spec import Staleness
 
 __all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
 
-Touched = Callable[[Callable[[Any, Any], bool]], bool]
-"""Calls a rule's ``when(value, view)`` with the current item and its pool's newest view."""
+Touched = Callable[..., bool]
+"""Calls a rule's ``when(value, view)`` with the current item and its pool's newest view; the pool may be named."""
 
 
 @attrs.frozen
 class Decision:
-    """The decision of a rule about one item; ``stage`` names the repair stage."""
+    """The decision of a rule about one item; ``stage`` names the repair stage.
+
+    ``pool`` is the one whose changes the stage sees; if it is empty, the pool with the greatest lag.
+    """
 
     kind: Literal["accept", "refresh", "discard", "repair"]
     stage: str = ""
+    pool: str = ""
 
 
 def _always(when: Callable[[Any, Any], bool]) -> bool:
@@ -48,6 +53,17 @@ class Rule:
     """
 
     above: int = 0
+    of: Any = attrs.field(default="", kw_only=True)
+    """The pool whose lag counts, as a handle or a name; empty for the greatest lag over all pools."""
+
+    @property
+    def pool(self) -> str:
+        return str(getattr(self.of, "name", self.of))
+
+    def judge(self, lags: Mapping[str, int], repairs: int, touched: Touched = _always) -> Decision:
+        """Return the decision for an item with these lags, by pool; see `decide`."""
+        lag = lags.get(self.pool, 0) if self.pool else max(lags.values(), default=0)
+        return self.decide(lag, repairs, touched)
 
     def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         """Return the decision for an item with this lag that was repaired ``repairs`` times on this edge.
@@ -71,12 +87,20 @@ class Rule:
     def refreshes(self) -> bool:
         return False
 
-    def within(self, prefix: str) -> Rule:
-        """Return the rule for a graph that is included under ``prefix``."""
-        return self
+    def pools(self) -> tuple[Any, ...]:
+        """Return the pools whose lags the rule names, as handles or names."""
+        return (self.of,) if self.pool else ()
+
+    def renamed(self, names: Mapping[str, str]) -> Rule:
+        """Return the rule for a graph whose nodes have other names, such as an included one."""
+        return attrs.evolve(self, of=names.get(self.pool, self.pool)) if self.pool else self
 
     def __str__(self) -> str:
-        return f"{type(self).__name__.lower()}(above={self.above})"
+        return f"{type(self).__name__.lower()}(above={self.above}{self._of})"
+
+    @property
+    def _of(self) -> str:
+        return f", of={self.pool}" if self.pool else ""
 
 
 class Accept(Rule):
@@ -107,9 +131,12 @@ class Repair(Rule):
     when: Callable[[Any, Any], bool] | None = attrs.field(default=None, kw_only=True)
 
     def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
-        if lag > self.above and repairs < self.times and (self.when is None or touched(self.when)):
-            return Decision("repair", str(getattr(self.stage, "name", self.stage)))
+        if lag > self.above and repairs < self.times and (self.when is None or self._touched(touched, self.when)):
+            return Decision("repair", str(getattr(self.stage, "name", self.stage)), self.pool)
         return ACCEPT
+
+    def _touched(self, touched: Touched, when: Callable[[Any, Any], bool]) -> bool:
+        return touched(when, self.pool) if self.pool else touched(when)
 
     def flaw(self) -> Flaw | None:
         if not isinstance(self.times, int) or self.times < 1:
@@ -122,13 +149,14 @@ class Repair(Rule):
     def repairers(self) -> tuple[Any, ...]:
         return (self.stage,)
 
-    def within(self, prefix: str) -> Rule:
-        return attrs.evolve(self, stage=f"{prefix}.{getattr(self.stage, 'name', self.stage)}")
+    def renamed(self, names: Mapping[str, str]) -> Rule:
+        stage = str(getattr(self.stage, "name", self.stage))
+        return attrs.evolve(self, stage=names.get(stage, stage), of=names.get(self.pool, self.pool))
 
     def __str__(self) -> str:
         times = f", times={self.times}" if self.times != 1 else ""
         when = f", when={function_name(self.when)}" if self.when is not None else ""
-        return f"repair({getattr(self.stage, 'name', self.stage)}, above={self.above}{times}{when})"
+        return f"repair({getattr(self.stage, 'name', self.stage)}, above={self.above}{self._of}{times}{when})"
 
 
 @attrs.frozen
@@ -136,8 +164,13 @@ class FirstOf(Rule):
     rules: tuple[Rule, ...] = attrs.field(default=(), kw_only=True)
 
     def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
-        decisions = (rule.decide(lag, repairs, touched) for rule in self.rules)
-        return next((d for d in decisions if d != ACCEPT), ACCEPT)
+        return _first(rule.decide(lag, repairs, touched) for rule in self.rules)
+
+    def judge(self, lags: Mapping[str, int], repairs: int, touched: Touched = _always) -> Decision:
+        return _first(rule.judge(lags, repairs, touched) for rule in self.rules)
+
+    def pools(self) -> tuple[Any, ...]:
+        return tuple(pool for rule in self.rules for pool in rule.pools())
 
     def flaw(self) -> Flaw | None:
         rules: tuple[Any, ...] = self.rules
@@ -152,11 +185,15 @@ class FirstOf(Rule):
     def refreshes(self) -> bool:
         return any(rule.refreshes() for rule in self.rules)
 
-    def within(self, prefix: str) -> Rule:
-        return attrs.evolve(self, rules=tuple(rule.within(prefix) for rule in self.rules))
+    def renamed(self, names: Mapping[str, str]) -> Rule:
+        return attrs.evolve(self, rules=tuple(rule.renamed(names) for rule in self.rules))
 
     def __str__(self) -> str:
         return " | ".join(map(str, self.rules))
+
+
+def _first(decisions: Iterable[Decision]) -> Decision:
+    return next((d for d in decisions if d != ACCEPT), ACCEPT)
 
 
 @attrs.frozen
@@ -164,7 +201,10 @@ class Refreshing(Rule):
     rule: Staleness = attrs.field(kw_only=True)
 
     def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
-        decision: Decision = self.rule.decide(lag, repairs, touched)
+        return self.judge({"": lag}, repairs, touched)
+
+    def judge(self, lags: Mapping[str, int], repairs: int, touched: Touched = _always) -> Decision:
+        decision: Decision = self.rule.judge(lags, repairs, touched)
         return decision if decision.kind == "refresh" else ACCEPT
 
     def refreshes(self) -> bool:
@@ -184,22 +224,32 @@ def accept() -> Rule:
     return ACCEPT_ALL
 
 
-def refresh(above: int = 0) -> Rule:
-    """If the lag is over ``above``, give the stage the newest view in place of the one that the item was made from."""
-    return Refresh(above)
+def refresh(above: int = 0, *, of: Any = "") -> Rule:
+    """If the lag is over ``above``, give the stage the newest views in place of those that the item was made from.
+
+    ``of`` is the pool whose lag counts; without it, the greatest lag over all pools counts.
+    """
+    return Refresh(above, of=of)
 
 
-def discard(above: int) -> Rule:
-    """Discard items whose lag is over ``above`` (guarded)."""
-    return Discard(above)
+def discard(above: int, *, of: Any = "") -> Rule:
+    """Discard items whose lag is over ``above`` (guarded); ``of`` is as in `refresh`."""
+    return Discard(above, of=of)
 
 
-def repair(stage: Any, above: int = 0, *, times: int = 1, when: Callable[[Any, Any], bool] | None = None) -> Rule:
+def repair(
+    stage: Any,
+    above: int = 0,
+    *,
+    of: Any = "",
+    times: int = 1,
+    when: Callable[[Any, Any], bool] | None = None,
+) -> Rule:
     """Send items whose lag is over ``above`` through ``stage``, with the changes since (reflective).
 
     ``stage`` takes a `Stale` and returns a `Verdict`.  An item that passes is stamped with the version that the repair
     read.  An item is repaired at most ``times`` times on one edge and then passes, so that a busy pool cannot hold it
     forever.  ``when(item, view)``, with the pool's newest view, returns whether the changes affect the item; if not, it
-    passes without repair.
+    passes without repair.  The changes and the view are those of the pool ``of``, or of the one with the greatest lag.
     """
-    return Repair(above, stage=stage, times=times, when=when)
+    return Repair(above, of=of, stage=stage, times=times, when=when)

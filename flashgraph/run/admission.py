@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.ports import Artifact, Contender, Group
+from flashgraph.graph.ports import Artifact, Contender, Group, Parent
 from flashgraph.policies.champion import settled
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause
@@ -35,7 +35,7 @@ class Admission:
     def __init__(
         self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None], task: Task[Any, Any] | None = None
     ) -> None:
-        rule, growing = plan.schedule.champion, {s.reads for s in plan.sources.values() if s.evidence}
+        rule, growing = plan.schedule.champion, {pool for s in plan.sources.values() if s.evidence for pool in s.reads}
         self.pools = {
             n: PoolState(n, for_task(p.factory(), task), rule if n in growing else settled(rule))
             for n, p in plan.pools.items()
@@ -62,9 +62,17 @@ class Admission:
                 lag = behind
         return lag
 
+    def lags(self, item: Item) -> dict[str, int]:
+        """Return the lags of an item, by pool."""
+        return {pool: self.pools[pool].version - version for pool, version in item.stamps.items()}
+
     def most_stale(self, item: Item) -> str:
         """Return the pool with the greatest lag of the item."""
         return max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
+
+    def newest(self, item: Item, pool: str = "") -> Any:
+        """Return the newest value of a pool; without a name, of the one with the greatest lag of the item."""
+        return self.pools[pool or self.most_stale(item)].value
 
     def settled(self, item: Item) -> bool:
         """Whether the staleness rule has already passed this item: it amends an admitted artifact."""
@@ -146,28 +154,29 @@ class Admission:
                     self._retracted(pool.name, change.version, record.artifact)
 
     def ancestry(
-        self, pool: str | None, version: int, named: tuple[int, ...] | None, before: Ancestry = Ancestry()
+        self,
+        reads: tuple[str, ...],
+        stamps: Mapping[str, int],
+        named: tuple[Parent, ...] | None,
+        before: Ancestry = Ancestry(),
     ) -> Ancestry:
-        """Return the ancestry of an item from ``pool`` at ``version`` with artifacts ``named``, on top of ``before``.
+        """Return the ancestry of an item from pools at versions ``stamps`` with parents ``named``, after ``before``.
 
-        ``named=None`` names no parents; the item may then descend from every artifact with incomplete evidence at that
-        version.  Raises LookupError for an artifact that the pool never had.
+        ``named=None`` names no parents; the item may then descend from every artifact with incomplete evidence at those
+        versions.  Raises LookupError for an artifact that the pool never had, or whose pool is not clear.
         """
-        if pool is None:
-            if named:
-                raise LookupError(f"ctx.parents{named}: no pool is read here. Fix: reads=POOL on the source or stage")
-            return before
-        records = self.pools[pool].records
-        parents = named or ()
+        parents = tuple(_of_pool(parent, reads) for parent in named or ())
         if named is None:
-            named = tuple(r.artifact for r in records.values() if r.version <= version < r.settled)
-        for artifact in named:
-            if artifact not in records:
-                raise LookupError(f"ctx.parents({artifact}): pool {pool!r} has no such artifact")
-        known = [records[a] for a in named]
+            known = [
+                r for pool in reads for r in self.pools[pool].records.values() if r.version <= stamps[pool] < r.settled
+            ]
+        else:
+            for pool, artifact in parents:
+                if artifact not in self.pools[pool].records:
+                    raise LookupError(f"ctx.parents({artifact}): pool {pool!r} has no such artifact")
+            known = [self.pools[pool].records[artifact] for pool, artifact in parents]
         return Ancestry(
-            tuple(dict.fromkeys([*before.uses, *((pool, a) for a in parents)])),
-            before.lineage.union(*(r.lineage for r in known)),
+            tuple(dict.fromkeys([*before.uses, *parents])), before.lineage.union(*(r.lineage for r in known))
         )
 
     def reads(self, round: int, stamps: Mapping[str, int]) -> None:
@@ -194,6 +203,19 @@ class Admission:
 
 def _standing(artifact: Artifact | None) -> tuple[object, ...]:
     return () if artifact is None else (artifact.id, artifact.score, artifact.evidence, artifact.provisional)
+
+
+def _of_pool(parent: Parent, reads: tuple[str, ...]) -> tuple[str, int]:
+    """Return a named parent with its pool.  Raises LookupError where that is not clear."""
+    if isinstance(parent, tuple):
+        return parent
+    if not reads:
+        raise LookupError(f"ctx.parents({parent}): no pool is read here. Fix: reads=POOL on the source or stage")
+    if len(reads) > 1:
+        raise LookupError(
+            f"ctx.parents({parent}): {' and '.join(reads)} are read here. Fix: ctx.parents({parent}, of=POOL)"
+        )
+    return reads[0], parent
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ class Driver:
         self._start = start = start or SessionStart.first(machine)
         self._began = 0.0
         self._reached = start.at
-        self._endless = [n for n, s in machine.plan.sources.items() if s.rounds is None and s.reads is not None]
+        self._endless = [n for n, s in machine.plan.sources.items() if s.rounds is None and s.reads]
         """The sources that never stop by themselves."""
         self._used: tuple[dict[str, float], int] = ({}, 0)
         """The use of the limits, and the count of ended rounds of those sources when it last changed."""

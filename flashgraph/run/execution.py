@@ -190,7 +190,7 @@ class Execution:
         if _takes_context(spec.body):
             ctx = Context(
                 self._task,
-                start.views.get(spec.reads or ""),
+                start.view(spec.reads),
                 # Not by the number of the job or item, which depends on the order in which others ended.
                 f"{self._machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
                 **self._given[job.node],
@@ -226,7 +226,7 @@ class Execution:
         keyed = f"{self._machine.seed}/{job.node}/{job.emission}"
         ctx: Draw[Any, Any, Any] = Draw(
             self._task,
-            start.views.get(spec.reads or ""),
+            start.view(spec.reads),
             self._sequential if spec.stream == "sequential" else keyed,
             **self._given[job.node],
             emission=job.emission,

@@ -70,11 +70,12 @@ class Origin:
 class RoundState:
     """A round: ``open`` counts its items that are not late, which hold its place in the source's window.
 
-    ``oldest`` are the first versions that it has read, by pool.
+    ``item`` is what its source emitted.  ``oldest`` are the first versions that it has read, by pool.
     """
 
     id: int
     source: str
+    item: Any
     open: int = 0
     late: int = 0
     failed: bool = False

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from flashgraph.graph.ports import Artifact, Stale
+from flashgraph.graph.ports import Artifact, Parent, Stale
 from flashgraph.llm.rates import Amount
 from flashgraph.run.cause import Cause
 from flashgraph.run.items import Item
@@ -70,8 +70,8 @@ class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
 
     ``views`` are the values of the pools that it reads; ``refreshed`` says that a refresh rule chose the newest.  For a
-    source, ``beside`` counts its open rounds, ``turn`` the emissions of all sequential sources, and ``champion`` is the
-    pool's champion.
+    source, ``beside`` are the items that its open rounds began with, and ``champion`` is the champion of its first pool.
+    ``turn`` counts the emissions of all sequential sources.
     """
 
     job: Job
@@ -79,9 +79,13 @@ class Start:
     views: Mapping[str, Any]
     refreshed: bool = False
     stale: Stale[Any] | None = None
-    beside: int = 0
+    beside: tuple[Any, ...] = ()
     turn: int = 0
     champion: Artifact | None = None
+
+    def view(self, reads: tuple[str, ...]) -> Any:
+        """Return what a function sees that reads these pools: None, the view of one, or a tuple of several views."""
+        return self.views[reads[0]] if len(reads) == 1 else tuple(self.views[name] for name in reads) or None
 
 
 @statically_frozen
@@ -111,10 +115,10 @@ Command = Start | Cancel | Grant | Refuse
 
 @statically_frozen
 class Done:
-    """A job's result; ``uses`` are the artifacts that it named (None: it named none)."""
+    """A job's result; ``uses`` are the parents that it named (None: it named none)."""
 
     value: Any
-    uses: tuple[int, ...] | None = None
+    uses: tuple[Parent, ...] | None = None
 
 
 @statically_frozen

@@ -81,14 +81,12 @@ class Openings:
             spec = self.plan.sources[source.name]
             job = self.work.begin(source.name, "source", self.flow.now, None)
             job.emission, source.drawing = source.emissions, job
-            views = {}
-            if spec.reads is not None:
-                pool = self.pools[spec.reads]
-                job.stamps = {pool.name: pool.version}
-                views[pool.name] = self.sources.view(source, pool)
+            pools = [self.pools[name] for name in spec.reads]
+            job.stamps = {pool.name: pool.version for pool in pools}
+            views = self.sources.views(source, pools)
             self.emit(ev.JobStarted(self.flow.now, job.id, source.name, None, 1, 0))
-            beside = self.sources.open_rounds(source.name)
-            champion = self.pools[spec.reads].best if spec.reads is not None else None
+            beside = self.flow.rounds.began_with(source.name)
+            champion = pools[0].best if pools else None
             turn = self.sources.turn
             self.work.commands.append(Start(job, None, views, beside=beside, turn=turn, champion=champion))
             opened = True

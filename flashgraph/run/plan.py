@@ -138,8 +138,8 @@ class Plan:
         return window_of(source, self.schedule)
 
     def given(self, node: SourceSpec | StageSpec | None) -> dict[str, Any]:
-        """Return the arguments of a node's `Draw` or `Context` that hold its graph's parameters as objects."""
-        return given(self.objects, "" if node is None else node.prefix)
+        """Return the arguments of a node's `Draw` or `Context` that hold its pools, and its graph's parameters."""
+        return given(self.objects, node)
 
 
 @attrs.frozen

@@ -41,12 +41,13 @@ class Products:
     def _emitted(self, job: Job, outcome: Done) -> None:
         source, spec = self._sources.states[job.node], self._plan.sources[job.node]
         if outcome.value is None:
-            self._sources.had_nothing(source, job.stamps.get(spec.reads or ""))
+            self._sources.had_nothing(source, job.stamps)
             return
-        ancestry = self._admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
-        round_ = self._flow.rounds.begin(job.node)
+        ancestry = self._admission.ancestry(spec.reads, job.stamps, outcome.uses)
+        round_ = self._flow.rounds.begin(job.node, outcome.value)
         self._admission.reads(round_.id, job.stamps)
-        self._emit(ev.Emitted(self._flow.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
+        version = job.stamps[spec.reads[0]] if spec.reads else None
+        self._emit(ev.Emitted(self._flow.now, job.node, round_.id, source.emissions, version))
         path = f"{job.node}/{source.emissions}"
         origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage, path=path)
         try:
@@ -54,7 +55,7 @@ class Products:
         except FunctionRaised:
             made, round_.failed = [], True
         job.outbox = made
-        self._sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
+        self._sources.emitted(source, job.stamps, routed=bool(made))
         if not made:
             self._flow.rounds.drop(round_)
             self._emit(ev.RoundEnded(self._flow.now, round_.id, round_.failed))
@@ -66,9 +67,7 @@ class Products:
         assert item is not None
         uses, lineage = item.uses, item.lineage
         if outcome.uses is not None or job.stamps != item.stamps:
-            ancestry = self._admission.ancestry(
-                spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
-            )
+            ancestry = self._admission.ancestry(spec.reads, job.stamps, outcome.uses, Ancestry(uses, lineage))
             uses, lineage = ancestry.uses, ancestry.lineage
         origin = Origin(
             item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.path, item.late, item.claim
@@ -107,9 +106,8 @@ class Products:
         if verdict.kind == "patch":
             item.value = verdict.value
         reads = self._plan.stages[job.node].spec.reads
-        if outcome.uses is not None or (reads is not None and verdict.kind == "patch"):
-            before = Ancestry(item.uses, item.lineage)
-            ancestry = self._admission.ancestry(reads, job.stamps.get(reads or "", 0), outcome.uses, before)
+        if outcome.uses is not None or (reads and verdict.kind == "patch"):
+            ancestry = self._admission.ancestry(reads, job.stamps, outcome.uses, Ancestry(item.uses, item.lineage))
             item.uses, item.lineage = ancestry.uses, ancestry.lineage
             self._flow.end_orphans([item])
         if self._flow.is_open(item):

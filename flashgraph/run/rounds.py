@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from flashgraph.run.items import RoundState
 
@@ -22,12 +23,16 @@ class Rounds:
         self.holding: Counter[str] = Counter()
         """By source, the rounds that hold a place in its window."""
 
-    def begin(self, source: str) -> RoundState:
-        """Open a round, which holds no place until it has an item."""
-        round_ = RoundState(self.begun, source)
+    def begin(self, source: str, item: Any) -> RoundState:
+        """Open a round with the item that its source emitted.  It holds no place until an edge has taken that."""
+        round_ = RoundState(self.begun, source, item)
         self.begun += 1
         self.open[round_.id] = round_
         return round_
+
+    def began_with(self, source: str) -> tuple[Any, ...]:
+        """Return the items of a source that began the rounds which hold a place in its window, oldest first."""
+        return tuple(r.item for r in self.open.values() if r.source == source and r.open)
 
     def drop(self, round_: RoundState) -> None:
         """Remove a round that never had an item."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,8 +20,8 @@ __all__ = ["SourceState", "Sources"]
 class SourceState:
     """The state of one source.
 
-    ``waits_past`` marks when it had nothing to emit: the pool's version and the count of its ended rounds.  It is
-    called again when either has changed.
+    ``waits_past`` marks when it had nothing to emit: the versions of its pools and the count of its ended rounds.  The
+    next call comes when any of these has changed.
     """
 
     name: str
@@ -29,7 +29,7 @@ class SourceState:
     drawing: Job | None = None
     """The job of its present emission."""
     exhausted: bool = False
-    waits_past: tuple[int, int] | None = None
+    waits_past: tuple[Mapping[str, int], int] | None = None
     narrowed: bool = False
     """Whether the view it draws from now shows only the best line."""
     widen: bool = False
@@ -80,8 +80,8 @@ class Sources:
             return False
         if spec.rounds is not None and source.emissions >= spec.rounds:
             return False
-        if spec.reads is not None:
-            now = self._pools[spec.reads].version, self._flow.rounds.ended[source.name]
+        if source.waits_past is not None:
+            now = {name: self._pools[name].version for name in spec.reads}, self._flow.rounds.ended[source.name]
             if source.waits_past == now:
                 return False
         return self.pays(source.name)
@@ -102,34 +102,34 @@ class Sources:
         """Return how many rounds of ``source`` hold a place in its window."""
         return self._flow.rounds.holding[source]
 
-    def view(self, source: SourceState, pool: PoolState) -> Any:
-        """Return the view of a source's next draw: the pool's newest value.
+    def views(self, source: SourceState, pools: Sequence[PoolState]) -> dict[str, Any]:
+        """Return the views of a source's next draw, by pool: the newest values.
 
-        It is narrowed to the best line for the schedule's share of emissions, while other rounds are open.
+        They are narrowed to the best line for the schedule's share of emissions, while other rounds are open.
         """
         source.ended = self._flow.rounds.ended[source.name]
         spec = self._plan.sources[source.name]
-        share = self._plan.schedule.focus if spec.focus and not spec.evidence else 0.0
+        share = self._plan.schedule.focus if pools and spec.focus and not spec.evidence else 0.0
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
         source.narrowed = (
             beside and random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}").random() < share
         )
-        return pool.narrowed() if source.narrowed else pool.value
+        return {pool.name: pool.narrowed() if source.narrowed else pool.value for pool in pools}
 
-    def had_nothing(self, source: SourceState, version: int | None) -> None:
-        """Note that a source returned None for the view at ``version`` (None: it reads no pool, and is exhausted)."""
+    def had_nothing(self, source: SourceState, versions: Mapping[str, int]) -> None:
+        """Note that a source returned None for the views at ``versions``; one that reads no pool is exhausted."""
         if source.narrowed:
             source.widen = True
             return
         source.widen = False
         source.unrouted = 0
-        self._wait(source, version)
+        self._wait(source, versions)
 
-    def _wait(self, source: SourceState, version: int | None) -> None:
-        source.exhausted = version is None
-        source.waits_past = None if version is None else (version, source.ended)
+    def _wait(self, source: SourceState, versions: Mapping[str, int]) -> None:
+        source.exhausted = not versions
+        source.waits_past = (dict(versions), source.ended) if versions else None
 
-    def emitted(self, source: SourceState, version: int | None, *, routed: bool) -> None:
+    def emitted(self, source: SourceState, versions: Mapping[str, int], *, routed: bool) -> None:
         """Note that a source has emitted; ``routed`` says whether an edge took the item."""
         source.emissions += 1
         source.widen = False
@@ -138,4 +138,4 @@ class Sources:
             return
         source.unrouted = source.unrouted % UNROUTED_IN_A_ROW + 1
         if source.unrouted == UNROUTED_IN_A_ROW:
-            self._wait(source, version)
+            self._wait(source, versions)

@@ -27,8 +27,8 @@ class StageState:
     busy: int = 0
     finished: float = 0.0
     failures: int = 0
-    repairs: list[tuple[Item, str]] = attrs.field(factory=list)
-    """Held items that wait for this repair stage, each with the edge whose rule sent it."""
+    repairs: list[tuple[Item, str, str]] = attrs.field(factory=list)
+    """Held items that wait for this repair stage, each with the edge whose rule sent it and the changed pool."""
     feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
     """The incoming edges with their queues, and for a scattering edge the members of opened groups."""
     alone: EdgeQueue | None = None
@@ -82,7 +82,7 @@ class Stages:
     def head(self, state: StageState) -> tuple[Item, str | None] | None:
         """Return the item that a stage takes up next, and for a repair the edge that sent it; None without an item."""
         if state.repairs:
-            return state.repairs[0]
+            return state.repairs[0][:2]
         # Most stages have one queue, and this is called at every change.
         if state.head_at != (self._changes(state) if state.alone is None or state.judged else state.alone.changes):
             found = self._find_head(state)
@@ -118,7 +118,6 @@ class Stages:
         while (item := queue.head()) is not None:
             if not edge.judges or self._admission.settled(item):
                 return item
-            lag = self._admission.lag(item)
             decision = self._decide(edge, item, item.repairs)
             if decision is None:
                 self.stirred = True
@@ -127,11 +126,12 @@ class Stages:
                 return item
             self.stirred = True
             if decision.kind == "discard":
-                said = f"stale: lag {lag} on {edge.name} ({edge.stale})"
+                said = f"stale: lag {self._admission.lag(item)} on {edge.name} ({edge.stale})"
                 self._flow.end(item, "discarded", Cause.STALE, said)
                 continue
             self._flow.take(item, hold=True)
-            self.states[decision.stage].repairs.append((item, edge.name))
+            pool = decision.pool or self._admission.most_stale(item)
+            self.states[decision.stage].repairs.append((item, edge.name, pool))
         return None
 
     def refreshes(self, edge: EdgePlan, item: Item) -> bool:
@@ -152,10 +152,10 @@ class Stages:
             return None
 
     def _call_rule(self, edge: EdgePlan, item: Item, repairs: int) -> Decision:
-        decision = edge.stale.decide(
-            self._admission.lag(item),
+        decision = edge.stale.judge(
+            self._admission.lags(item),
             repairs,
-            lambda when: when(item.value, self._admission.pools[self._admission.most_stale(item)].value),
+            lambda when, pool="": when(item.value, self._admission.newest(item, pool)),
         )
         if not isinstance(decision, Decision):  # a user's rule
             raise TypeError(

@@ -130,20 +130,19 @@ class Starts:
             job.reservation = self.ledger.reserve(dict.fromkeys(spec.counts, 1.0))
         pools, stale = self.admission.pools, None
         if repairing:
-            state.repairs.pop(0)
-            pool = self.admission.most_stale(item)
+            _, _, pool = state.repairs.pop(0)
             stale = Stale(item.value, lag, pools[pool].changes(item.stamps[pool]))
             job.stamps = {**item.stamps, pool: pools[pool].version}
         else:
             self.flow.take_up(item)
             job.stamps = item.stamps
         views = {}
-        if spec.reads is not None:
-            read = pools[spec.reads]
-            version = read.version if refreshed or repairing else item.stamps.get(spec.reads, read.version)
-            job.stamps = {**job.stamps, spec.reads: version}
-            views[spec.reads] = read.view(version)
-            self.admission.reads(item.round, {spec.reads: version})
+        for name in spec.reads:
+            read = pools[name]
+            version = read.version if refreshed or repairing else item.stamps.get(name, read.version)
+            job.stamps = {**job.stamps, name: version}
+            views[name] = read.view(version)
+            self.admission.reads(item.round, {name: version})
         state.busy += 1
         slots = self.calls.slots
         if state.plan.endpoint is not None and (endpoint := slots.choose(state.plan.endpoint, self.flow.now)):

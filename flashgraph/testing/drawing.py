@@ -32,7 +32,7 @@ def _out_of(spec: GraphSpec, name: str) -> list[EdgeSpec]:
 
 
 def _notes(node: SourceSpec | StageSpec) -> list[str]:
-    reads = [f"reads {node.reads}"] if node.reads is not None else []
+    reads = [f"reads {pool}" for pool in node.reads]
     if isinstance(node, SourceSpec):
         return [*([counted(node.rounds, "round")] if node.rounds is not None else []), *reads]
     calls = [f"calls {node.model}"] if node.model is not None else []

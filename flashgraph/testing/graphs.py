@@ -36,6 +36,11 @@ class _Builder:
             self.graph.pool("side", lambda: Ledgered(name="side")) if shape.second_pool else None
         )
 
+    @property
+    def both(self) -> bool:
+        """Whether sources read both pools."""
+        return self.shape.both and self.side is not None
+
     def name(self, kind: str) -> str:
         self.count += 1
         return f"{kind}{self.count}"
@@ -140,6 +145,8 @@ class _Builder:
     def edge(self, src: Any, dst: Any, step: Step, **options: Any) -> None:
         if step.stale in ("discard", "strict"):
             options["stale"] = fg.discard(above=2 if step.stale == "discard" else 0)
+        elif step.stale == "side" and self.both:
+            options["stale"] = fg.discard(above=0, of=self.side)
         elif step.stale == "refresh" and step.reads:
             options["stale"] = fg.refresh(above=0)
         elif step.stale == "repair":
@@ -213,16 +220,22 @@ class _Builder:
     def source(self, name: str) -> Any:
         shape = self.shape
 
-        def emit(ctx: fg.Draw[Ledgered]) -> Token | None:
-            view = (ctx.view.version, ctx.view.narrowed)
-            if shape.shy and ctx.open and draw(shape.salt, "shy", name, ctx.emission, *view) < shape.shy:
+        def emit(ctx: fg.Draw[Any]) -> Token | None:
+            views: tuple[Ledgered, ...] = ctx.view if self.both else (ctx.view,)
+            seen = [fact for view in views for fact in (view.version, view.narrowed)]
+            if shape.shy and ctx.open and draw(shape.salt, "shy", name, ctx.emission, *seen) < shape.shy:
                 return None
-            newest = list(ctx.view.artifacts)[-1:]
-            ctx.parents(*newest)
-            named = frozenset((ctx.view.name, artifact) for artifact in newest)
-            return Token(int(ctx.random.random() * 2**40), ctx.view.version, named)
+            named: frozenset[tuple[str, int]] = frozenset()
+            for view, pool in zip(views, pools, strict=True):
+                newest = list(view.artifacts)[-1:]
+                ctx.parents(*newest, of=pool)
+                named |= {(view.name, artifact) for artifact in newest}
+            side = views[1].version if self.both else None
+            return Token(int(ctx.random.random() * 2**40), views[0].version, named, side=side)
 
-        return self.graph.source(name=name, reads=self.pool, rounds=self.shape.rounds)(emit)
+        pools = (self.pool, self.side) if self.both and self.side is not None else (self.pool,)
+        reads: Any = pools if self.both else self.pool
+        return self.graph.source(name=name, reads=reads, rounds=self.shape.rounds)(emit)
 
     def contend(self, width: int) -> None:
         """Add a source that has the newest artifact tried on more samples."""

@@ -12,7 +12,7 @@ import inspect
 import math
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,7 +20,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.graph.analysis import gathers_of, scopes, topological
 from flashgraph.graph.params import given, objects
-from flashgraph.graph.ports import emitted
+from flashgraph.graph.ports import Parent, emitted
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.run.pools import for_task
@@ -91,39 +91,42 @@ class _Interpreter:
 
     async def run(self) -> list[Line]:
         emissions = dict.fromkeys((s.name for s in self.graph.sources), 0)
-        waits: dict[str, int] = {}
+        waits: dict[str, tuple[int, ...]] = {}
         while True:
             able = [
                 s
                 for s in self.graph.sources
-                if (s.rounds is None or emissions[s.name] < s.rounds)
-                and waits.get(s.name) != self.version.get(s.reads or "", 0)
+                if (s.rounds is None or emissions[s.name] < s.rounds) and waits.get(s.name) != self.versions(s)
             ]
             if not able or self.enough:
                 return self.lines
             source = min(able, key=lambda s: (not s.evidence, emissions[s.name]))
             value, uses = self.emit(source, emissions[source.name])
             if value is None:
-                waits[source.name] = self.version.get(source.reads or "", 0)
+                waits[source.name] = self.versions(source)
                 continue
             emissions[source.name] += 1
-            self.route(
-                source.name, value, _Item(None, "", (), tuple((source.reads or "", artifact) for artifact in uses), {})
-            )
+            self.route(source.name, value, _Item(None, "", (), _parents(source, uses), {}))
             await self.drain()
 
-    def emit(self, source: SourceSpec, number: int) -> tuple[Any, tuple[int, ...]]:
+    def versions(self, source: SourceSpec) -> tuple[int, ...]:
+        return tuple(self.version.get(pool, 0) for pool in source.reads)
+
+    def view(self, node: SourceSpec | StageSpec) -> Any:
+        views = tuple(self.pools[pool] for pool in node.reads)
+        return views[0] if len(views) == 1 else views or None
+
+    def emit(self, source: SourceSpec, number: int) -> tuple[Any, tuple[Parent, ...]]:
         keyed = random.Random(f"{self.seed}/{source.name}/{number}")
         stream = self.sequential if source.stream == "sequential" else keyed
         params = {p.name: p.default for p in self.graph.params.values()}
-        view = self.pools.get(source.reads or "")
         ctx: fg.Draw[Any, Any, Any] = fg.Draw(
             self.task,
-            view,
+            self.view(source),
             stream,
-            **given(objects(self.graph.classes, params), source.prefix),
+            **given(objects(self.graph.classes, params), source),
             emission=number,
-            champion=None if view is None else view.best(),
+            champion=self.pools[source.reads[0]].best() if source.reads else None,
             state=self.cursors[source.name],
         )
         value, self.cursors[source.name] = emitted(source.body(ctx), ctx.state)
@@ -156,9 +159,8 @@ class _Interpreter:
             return
         (self.members if edge.scatter is not None else self.queues)[edge.name].popleft()
         params = {p.name: p.default for p in self.graph.params.values()}
-        view = self.pools.get(stage.reads or "")
         ctx: fg.Context[Any, Any] = fg.Context(
-            self.task, view, _NoStream(), **given(objects(self.graph.classes, params), stage.prefix)
+            self.task, self.view(stage), _NoStream(), **given(objects(self.graph.classes, params), stage)
         )
         ctx.llm = self.llm
         try:
@@ -176,8 +178,7 @@ class _Interpreter:
             raise NotApplicable("a stage returns Several")
         self.lines.append(Line(stage.name, item.value, "done"))
         if result is not None:
-            named = ((stage.reads or "", artifact) for artifact in ctx.used or ())
-            uses = tuple(dict.fromkeys([*item.uses, *named]))
+            uses = tuple(dict.fromkeys([*item.uses, *_parents(stage, ctx.used or ())]))
             self.route(stage.name, result, attrs.evolve(item, uses=uses))
         self.end(item)
 
@@ -308,3 +309,7 @@ async def interpret(
     ``llm`` answers the stages' model calls at once.  Raises `NotApplicable` if a stage draws or returns `Several`.
     """
     return await _Interpreter(graph.spec, task, seed, llm, math.inf if most is None else most).run()
+
+
+def _parents(node: SourceSpec | StageSpec, named: Sequence[Parent]) -> tuple[tuple[str, int], ...]:
+    return tuple(parent if isinstance(parent, tuple) else (node.reads[0], parent) for parent in named)

@@ -51,6 +51,7 @@ class Step(_Brief):
     stale: str = ""
     """The staleness rule of its in-edge: ``""``, ``"discard"``, ``"strict"`` (discard at any lag), ``"repair"``,
     ``"touched"`` (repair under a condition), ``"either"`` (discard, or else repair) or ``"refresh"`` (needs ``reads``).
+    ``"side"`` discards at any lag behind the second pool, where sources read both.
     """
     capacity: int | None = None
     order: Literal["", "freshest", "priority"] = ""
@@ -138,6 +139,8 @@ class Shape(_Brief):
     rounds: int = 4
     second_source: bool = False
     second_pool: bool = False
+    both: bool = False
+    """Whether sources read both pools, in a shape that has two."""
     latency: str = "long-tail"
     salt: int = 0
     refused: float = 0.0

@@ -155,11 +155,20 @@ def _work(machine: Machine, seen: MachineSnapshot, name: Name, zero: float) -> t
         for c in machine.calls.open.values()
     )  # fmt: skip
     stages = tuple(
-        (n, s.most, s.busy, s.finished, s.failures, tuple((name("item", i.id), edge) for i, edge in s.repairs))
+        (n, s.most, s.busy, s.finished, s.failures, tuple((name("item", i.id), *sent) for i, *sent in s.repairs))
         for n, s in machine.stages.items()
     )
     sources = tuple(
-        (s.name, s.emissions, s.drawing is not None, s.exhausted, s.waits_past, s.narrowed, s.widen, s.unrouted)
+        (
+            s.name,
+            s.emissions,
+            s.drawing is not None,
+            s.exhausted,
+            s.waits_past and (tuple(s.waits_past[0].items()), s.waits_past[1]),
+            s.narrowed,
+            s.widen,
+            s.unrouted,
+        )
         for s in machine.sources.states.values()
     )
     slots = (tuple(_endpoint(e, zero) for e in machine.slots.endpoints.values()), tuple(machine.slots.draws.items()))

@@ -51,7 +51,7 @@ def _places(machine: Machine, seen: MachineSnapshot) -> None:
             found.append((job.item.id, "held" if job.kind == "repair" else "running"))
     found += [(number, "outbox") for number in seen.pending if number in seen.places]
     for state in machine.stages.values():
-        found += [(item.id, "held") for item, _ in state.repairs]
+        found += [(item.id, "held") for item, *_ in state.repairs]
     for group in flow.groups.open.values():
         for gather in group.gathers.values():
             found += [(i.id, "gathered") for i in gather.items if flow.is_open(i)]

@@ -67,7 +67,7 @@ def stamps(log: Log) -> Check:
             for pool, stamp in event.stamps.items():
                 log.expect(stamp <= version[pool], "I6", i, f"item {event.item} is stamped {pool}@{stamp}")
         elif isinstance(event, ev.Emitted) and event.version is not None:
-            pool = log.plan.sources[event.source].reads or ""
+            pool = log.plan.sources[event.source].reads[0]
             log.expect(event.version <= version[pool], "I6", i, f"{event.source} read {pool}@{event.version}")
 
 
@@ -88,8 +88,9 @@ def staleness(log: Log) -> Check:
             version[event.pool] += 1
         if isinstance(event, ev.JobStarted) and event.item is not None and log.plan.stages[event.stage].repairs:
             before = stamps[event.item]
-            read = {max(before, key=lambda pool: version[pool] - before[pool]), log.plan.stages[event.stage].spec.reads}
-            restamped[event.item] = {**before, **{pool: version[pool] for pool in read if pool is not None}}
+            stale = max(before, key=lambda pool: version[pool] - before[pool])
+            read = {stale, *log.plan.stages[event.stage].spec.reads}
+            restamped[event.item] = {**before, **{pool: version[pool] for pool in read}}
         if isinstance(event, ev.Created):
             edge_of[event.item] = event.edge
             stamps[event.item] = dict(event.stamps)
@@ -99,9 +100,9 @@ def staleness(log: Log) -> Check:
         elif isinstance(event, ev.Ended) and event.cause is Cause.STALE:
             log.expect(event.how == "discarded", "I7", i, f"item {event.item} is stale, and {event.how}")
             rule, mine = log.plan.edges[edge_of[event.item]].stale, stamps[event.item]
-            lag = max([version[pool] - stamp for pool, stamp in mine.items()], default=0)
-            kinds = {rule.decide(lag, repairs[event.item], partial(_said, touched)).kind for touched in (True, False)}
-            log.expect("discard" in kinds, "I7", i, f"item {event.item} is discarded, {rule} says {kinds} at lag {lag}")
+            lags = {pool: version[pool] - stamp for pool, stamp in mine.items()}
+            kinds = {rule.judge(lags, repairs[event.item], partial(_said, touched)).kind for touched in (True, False)}
+            log.expect("discard" in kinds, "I7", i, f"item {event.item} is discarded, {rule} says {kinds} at {lags}")
         elif isinstance(event, ev.Admitted) or (isinstance(event, ev.JobStarted) and event.item is not None):
             item = event.item or 0
             edge = log.plan.edges[edge_of[item]]
@@ -109,8 +110,11 @@ def staleness(log: Log) -> Check:
                 continue
             rule = edge.stale
             # The log does not hold conditions on values; a rule with a condition may have let the item pass.
-            decision = rule.decide(event.lag, repairs[item], lambda when: False).kind
-            log.expect(decision in ("accept", "refresh"), "I7", i, f"{rule} says {decision} at lag {event.lag}")
+            lags = {pool: version[pool] - stamp for pool, stamp in stamps[item].items()}
+            if isinstance(event, ev.Admitted):  # its own version is counted already
+                lags[event.pool] = lags.get(event.pool, 1) - 1
+            decision = rule.judge(lags, repairs[item], lambda when: False).kind
+            log.expect(decision in ("accept", "refresh"), "I7", i, f"{rule} says {decision} at {lags}")
 
 
 def _said(touched: bool, when: Callable[[Any, Any], bool]) -> bool:

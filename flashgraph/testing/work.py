@@ -52,7 +52,7 @@ def draw_source(plan: Plan, seed: int, start: Start, cursor: Any) -> Completed:
     job, spec = start.job, plan.sources[start.job.node]
     stream = random.Random(f"{seed}/{job.node}/{job.emission}")
     ctx: fg.Draw[Any, Any, Any] = fg.Draw(
-        TASK, start.views.get(spec.reads or ""), stream, **plan.given(spec),
+        TASK, start.view(spec.reads), stream, **plan.given(spec),
         emission=job.emission, open=start.beside, champion=start.champion, state=cursor,
     )  # fmt: skip
     value, after = emitted(spec.body(ctx), ctx.state)
@@ -63,7 +63,7 @@ def advance(plan: Plan, seed: int, work: OpenJob) -> Asked | Completed:
     """Run a job's function from its start to its first request without a reply, or to its end."""
     job, spec = work.start.job, plan.stages[work.start.job.node].spec
     ctx: fg.Context[Any, Any] = fg.Context(
-        TASK, work.start.views.get(spec.reads or ""),
+        TASK, work.start.view(spec.reads),
         random.Random(f"{seed}/{job.node}/{job.item.id if job.item else 0}"),
         **plan.given(spec), lag=job.lag, refreshed=work.start.refreshed,
     )  # fmt: skip

@@ -1097,6 +1097,30 @@ def stale_without_a_version() -> fg.Graph:
 
 @mistake(
     """
+FILE: edge value->scores [stale-of-unread]
+    found:    stale=discard(above=4, of=log) counts the lag behind 'log', which nothing before the edge reads
+    expected: a pool of this graph that a source or stage upstream reads
+    fix:      choose from scores
+"""
+)
+def stale_of_a_pool_that_nothing_reads() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+    log = graph.pool("log", Scores)
+
+    @graph.source(reads=pool, rounds=3)
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, log)
+    graph.edge(stage, pool, stale=fg.discard(above=4, of=log))  # <- stale-of-unread
+    return graph
+
+
+@mistake(
+    """
 FILE: edge draw->value [repair-not-a-stage]
     found:    repair(vale)
     expected: a stage of this graph that takes fg.Stale[T] and returns fg.Verdict[T]

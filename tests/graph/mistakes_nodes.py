@@ -615,6 +615,47 @@ def source_with_an_unknown_option() -> fg.Graph:
 
 @mistake(
     """
+FILE: source 'draw' [reads-twice]
+    found:    reads scores, scores
+    expected: each pool once
+    fix:      name each pool once in reads=
+"""
+)
+def source_reads_a_pool_twice() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=(pool, pool), rounds=1)  # <- reads-twice
+    def draw(ctx: fg.Draw) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [wrong-view]
+    found:    fg.Draw[Scores]; pools 'scores', 'log' are a tuple[Scores, Scores]
+    expected: a tuple of the classes of the pools that it reads, in the order of reads=
+    fix:      ctx: fg.Draw[tuple[Scores, Scores]]
+"""
+)
+def source_reads_two_pools_and_declares_one() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+    log = graph.pool("log", Scores)
+
+    @graph.source(reads=(pool, log), rounds=1)  # <- wrong-view
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    finish(graph, draw, pool)
+    graph.edge(graph.handle("value"), log)
+    return graph
+
+
+@mistake(
+    """
 FILE: source 'draw' [reads-not-a-pool]
     found:    reads='scores'
     expected: reads=POOL, the value that graph.pool(...) of this graph returned

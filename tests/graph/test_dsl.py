@@ -57,7 +57,7 @@ def test_nodes_by_call_and_by_decorator() -> None:
     assert graph.stage(value) == Stage("value", graph)
     assert graph.stage(name="other", counts=["proposals"])(value) == Stage("other", graph)
     spec = graph.spec
-    assert (spec.sources[0].reads, spec.sources[0].rounds) == ("scores", 2)
+    assert (spec.sources[0].reads, spec.sources[0].rounds) == (("scores",), 2)
     assert [s.counts for s in spec.stages] == [(), ("proposals",)]
     kinds = [type(graph.handle(n)) for n in ("scores", "draw", "value")]
     assert kinds == [PoolNode, Source, Stage]
@@ -161,7 +161,7 @@ def test_include_copies_under_a_prefix() -> None:
     assert list(spec.nodes) == ["scores", "draw", "part.scores", "part.value", "part.patch"]
     assert spec.params["part.size"].default == 5
     patch = spec.nodes["part.patch"]
-    assert getattr(patch, "reads", None) == "part.scores"
+    assert getattr(patch, "reads", None) == ("part.scores",)
     assert getattr(patch, "prefix", None) == "part."
     edge = spec.edge("part.value->part.scores")
     assert edge is not None
@@ -176,7 +176,7 @@ def test_include_with_a_pool_of_this_graph() -> None:
     graph.edge(draw, part["value"])
     assert part["scores"] == pool
     assert "part.scores" not in graph.spec.nodes
-    assert getattr(graph.spec.nodes["part.patch"], "reads", None) == "scores"
+    assert getattr(graph.spec.nodes["part.patch"], "reads", None) == ("scores",)
     assert graph.check() == ()
 
 

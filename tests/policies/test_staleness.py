@@ -92,7 +92,7 @@ def test_what_is_not_stale_passes(rule: Rule, repairs: int) -> None:
 @given(RULES)
 def test_within_a_graph_that_was_included(rule: Rule) -> None:
     """Repair stages get the prefix; nothing else changes."""
-    inside = rule.within("part")
+    inside = rule.renamed({name: f"part.{name}" for name in rule.repairers()})
     assert inside.repairers() == tuple(f"part.{name}" for name in rule.repairers())
     assert [inside.decide(lag, 0).kind for lag in range(5)] == [rule.decide(lag, 0).kind for lag in range(5)]
 

@@ -368,7 +368,9 @@ def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
     for pool, found in values.items():
         admitted = [line.value for line in lines if line.node == pool and not _is_evidence(line.value)]
         expect(found == list(map(_score, admitted)), f"I11: {pool} has other values")
-    expect(all(a.lag == 0 for a in done.result.artifacts), "I11: an artifact lags in lockstep")
+    own = int(shape.second_pool and shape.both)  # the second pool admits before the first in each round
+    lags = [a.lag for a in done.result.artifacts if a.pool == "pool"]
+    expect(max(lags, default=0) <= own, f"I11: artifacts lag by {lags} in lockstep")
     return [done]
 
 

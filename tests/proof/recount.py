@@ -264,10 +264,10 @@ class Recount:
         job = start.job
         share = 0.0 if machine.plan.sources[job.node].evidence else machine.plan.schedule.focus
         drawn = random.Random(f"{machine.seed}/focus/{job.node}/{job.emission}").random()
-        narrowed = start.beside > 0 and drawn < share and job.node not in self._widened
+        narrowed = bool(start.beside) and drawn < share and job.node not in self._widened
         for view in start.views.values():
             if isinstance(view, Ledgered):
-                said = f"emission {job.emission} of {job.node}, beside {start.beside} rounds"
+                said = f"emission {job.emission} of {job.node}, beside {len(start.beside)} rounds"
                 _expect(view.narrowed == narrowed, "I14", f"{said}, sees {'the best line' if view.narrowed else 'all'}")
                 self._narrowed[job.id] = narrowed
 

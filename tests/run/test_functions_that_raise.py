@@ -57,7 +57,7 @@ SAID = {
     "repair": "Broken: repair",
     "no verdict": "TypeError: stage 'rebase' returned a str; it declares Verdict[str]",
     "uses": "LookupError: ctx.parents(99): pool 'pool' has no such artifact",
-    "uses of nothing": "LookupError: ctx.parents(0,): no pool is read here. Fix: reads=POOL on the source or stage",
+    "uses of nothing": "LookupError: ctx.parents(0): no pool is read here. Fix: reads=POOL on the source or stage",
 }
 """By error, the reason that the log must have."""
 OVERLAPPING = ("decided", "stale", "repair", "no verdict")

@@ -195,7 +195,7 @@ def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> Non
 
     @story.graph.source(reads=story.pool, rounds=3)
     def child(ctx: fg.Draw[Archive]) -> Job | None:
-        if ctx.open < 1 and not ctx.view.artifacts:
+        if not ctx.open and not ctx.view.artifacts:
             return None
         if ctx.view.artifacts:
             ctx.parents(0)

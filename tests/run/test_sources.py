@@ -366,7 +366,7 @@ def test_which_view_a_source_draws_from(focus: float, refuses: bool) -> None:
 
     @graph.source(reads=pool, rounds=6)
     def emit(ctx: fg.Draw[Lines]) -> str | None:
-        seen.append((ctx.open, ctx.view.narrow))
+        seen.append((len(ctx.open), ctx.view.narrow))
         return None if refuses and ctx.view.narrow else "x"
 
     @graph.stage

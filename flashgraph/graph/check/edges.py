@@ -282,7 +282,7 @@ def _nearest(graph: GraphSpec, edge: EdgeSpec, ports: Ports, arrives: Any, shown
 def _staleness(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, note: Note) -> None:
     assert edge.stale is not None
     dst = graph.nodes[edge.dst]
-    if edge.stale.refreshes() and getattr(dst, "reads", None) is None:
+    if edge.stale.refreshes() and not getattr(dst, "reads", ()):
         note(
             "refresh-needs-reads",
             f"a refresh rule before {dst.kind} {edge.dst!r}"

@@ -147,7 +147,7 @@ def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> No
     """Note a declared view that differs from the view that ``reads`` gives."""
     kind = "Draw" if is_a(at, Draw) else "Context"
     declared = (get_args(at) or (Any,))[0]
-    if node.reads is None:
+    if not node.reads:
         if declared not in (Any, type(None)):
             note(
                 "view-without-reads",
@@ -156,14 +156,23 @@ def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> No
                 f"reads=POOL, or ctx: fg.{kind}",
             )
         return
-    view = ports.views.get(node.reads)
-    if view is not None and not assignable(view, declared):
-        note(
-            "wrong-view",
-            f"fg.{kind}[{show(declared)}]; pool {node.reads!r} is a {show(view)}",
-            "the class of the pool that it reads",
-            f"ctx: fg.{kind}[{show(view)}]",
-        )
+    view = _seen(node, ports)
+    if view is None or assignable(view, declared):
+        return
+    if len(node.reads) == 1:
+        found, expected = f"pool {node.reads[0]!r} is a {show(view)}", "the class of the pool that it reads"
+    else:
+        found = f"pools {', '.join(map(repr, node.reads))} are a {show(view)}"
+        expected = "a tuple of the classes of the pools that it reads, in the order of reads="
+    note("wrong-view", f"fg.{kind}[{show(declared)}]; {found}", expected, f"ctx: fg.{kind}[{show(view)}]")
+
+
+def _seen(node: SourceSpec | StageSpec, ports: Ports) -> Any:
+    """Return the type of a node's view: its pool's class, or a tuple of several classes; None if one is unknown."""
+    views = tuple(ports.views.get(pool) for pool in node.reads)
+    if not views or None in views:
+        return None
+    return views[0] if len(views) == 1 else tuple.__class_getitem__(views)
 
 
 def _params(graph: GraphSpec, node: SourceSpec | StageSpec, at: Any, note: Note) -> None:
@@ -202,7 +211,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
         return
     if len(found.parameters) != 1 or not is_a(found.parameters[0], Draw) or found.extra:
         shown = [f"{n}: {show(t)}" for n, t in zip(found.names, found.parameters, strict=True)]
-        pool = ports.views.get(source.reads or "")
+        pool = _seen(source, ports)
         note(
             "source-takes-draw",
             f"({', '.join([*shown, *([found.extra] if found.extra else [])])})",
@@ -221,7 +230,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
     _view(source, found.parameters[0], ports, note)
     _params(graph, source, found.parameters[0], note)
     _state(source, found.parameters[0], note)
-    if source.reads is None and source.rounds is None and not found.optional:
+    if not source.reads and source.rounds is None and not found.optional:
         note(
             "endless-source",
             "it reads no pool, has no rounds= and never returns None: it would never stop",
@@ -372,9 +381,10 @@ def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
 
 
 def _without_context(stage: StageSpec, note: Note) -> None:
-    asks = [f"{o}={v!r}" for o, v in (("model", stage.model), ("reads", stage.reads)) if v is not None]
+    reads = ", ".join(stage.reads) or None
+    asks = [f"{o}={v!r}" for o, v in (("model", stage.model), ("reads", reads)) if v is not None]
     if asks:
-        uses = " and ".join(u for u, v in (("ctx.llm", stage.model), ("ctx.view", stage.reads)) if v is not None)
+        uses = " and ".join(u for u, v in (("ctx.llm", stage.model), ("ctx.view", reads)) if v is not None)
         note(
             "needs-context",
             f"{' and '.join(asks)} on a stage that takes only its item",

@@ -151,7 +151,7 @@ def _ends(graph: GraphSpec, edge: EdgeSpec, notes: Notes) -> bool:
     src, dst = graph.nodes[edge.src], graph.nodes[edge.dst]
     note = notes.of(edge.place, f"edge {edge.name}")
     if isinstance(src, PoolSpec):
-        reads = not isinstance(dst, PoolSpec) and dst.reads == edge.src
+        reads = not isinstance(dst, PoolSpec) and edge.src in dst.reads
         note(
             "edge-from-pool",
             f"it starts at pool {edge.src!r}",
@@ -168,8 +168,8 @@ def _ends(graph: GraphSpec, edge: EdgeSpec, notes: Notes) -> bool:
             "edge-into-source",
             f"it ends at source {edge.dst!r}",
             "an edge that ends at a stage or a pool: sources take no items",
-            f"end the edge at {dst.reads!r}, the pool that the source reads"
-            if dst.reads is not None
+            f"end the edge at {dst.reads[0]!r}, the pool that the source reads"
+            if dst.reads
             else f"make {edge.dst!r} a stage",
         )
         return False

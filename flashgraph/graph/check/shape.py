@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from flashgraph.errors import did_you_mean
 from flashgraph.graph.analysis import Scope, components, downstream, gathers_of, open_cycles, upstream
 from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
 from flashgraph.graph.check.checked import Ports
@@ -52,8 +53,8 @@ def _tests(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
     found = None
     if stage is None:
         found = f"{graph.tests!r}, a {graph.nodes[graph.tests].kind}"
-    elif stage.reads is not None:
-        found = f"{graph.tests!r}, which reads pool {stage.reads!r}"
+    elif stage.reads:
+        found = f"{graph.tests!r}, which reads pool {' and '.join(map(repr, stage.reads))}"
     elif stage.name in ports.takes and not _attempts(ports.takes[stage.name], ports.gives.get(stage.name)):
         found = f"{graph.tests!r}, which is {show(ports.takes[stage.name])} -> {show(ports.gives[stage.name])}"
     if found is not None:
@@ -307,9 +308,19 @@ def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
 def _stamps(graph: GraphSpec, notes: Notes) -> None:
     """Note staleness rules on items that carry no version."""
     nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
-    stamped = {n.name for n in nodes if n.reads is not None}
+    stamped = {n.name for n in nodes if n.reads}
     stamped |= {name for start in stamped for name in downstream(graph, start)}
     for edge in graph.edges:
+        for pool in _named_pools(edge):
+            readers = {n.name for n in nodes if pool in n.reads}
+            if edge.src not in readers | {name for start in readers for name in downstream(graph, start)}:
+                read = sorted({p for n in nodes for p in n.reads})
+                notes.add(
+                    "stale-of-unread", edge.place, f"edge {edge.name}",
+                    f"stale={edge.stale} counts the lag behind {pool!r}, which nothing before the edge reads",
+                    "a pool of this graph that a source or stage upstream reads",
+                    did_you_mean(pool, read),
+                )  # fmt: skip
         if edge.stale is not None and edge.src not in stamped:
             notes.add(
                 "stale-without-version", edge.place, f"edge {edge.name}",
@@ -317,3 +328,8 @@ def _stamps(graph: GraphSpec, notes: Notes) -> None:
                 "a source or stage with reads=POOL upstream",
                 "reads=POOL, or drop stale",
             )  # fmt: skip
+
+
+def _named_pools(edge: EdgeSpec) -> list[str]:
+    """Return the names of the pools whose lags an edge's staleness rule names."""
+    return [str(getattr(pool, "name", pool)) for pool in (edge.stale.pools() if edge.stale is not None else ())]

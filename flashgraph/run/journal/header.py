@@ -213,7 +213,9 @@ def fingerprint(plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, s
             topology[node.name] = f"pool of {show(ports.takes[node.name])}"
             continue
         takes = f"{show(ports.takes[node.name])} -> " if node.kind == "stage" else ""
-        topology[node.name] = f"{node.kind} {takes}{show(ports.gives[node.name])}, reads {node.reads}"
+        topology[node.name] = (
+            f"{node.kind} {takes}{show(ports.gives[node.name])}, reads {', '.join(node.reads) or None}"
+        )
         functions[node.name] = _digest(node.body)
     for kind in _kinds([*ports.gives.values(), *ports.takes.values()]):
         topology[f"type {kind.__qualname__}"] = _made_of(kind)

@@ -95,7 +95,13 @@ def _completed(entry: list[Any], codec: Codec, payloads: Payloads) -> Completed:
     job, how, value, *more = entry
     if how == "done":
         (named,) = more
-        return Completed(job, Done(codec.decode(value, payloads), None if named is None else tuple(named)))
+        return Completed(
+            job,
+            Done(
+                codec.decode(value, payloads),
+                None if named is None else tuple(n if isinstance(n, int) else (n[0], n[1]) for n in named),
+            ),
+        )
     return Completed(job, Failed(cause(more[0]) if more else cause_of_job(how, value), value, how))
 
 

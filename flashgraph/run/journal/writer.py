@@ -248,7 +248,7 @@ class JournalWriter:
     def _completed(self, completed: Completed, statements: list[Statement]) -> list[Any]:
         outcome = completed.outcome
         if isinstance(outcome, Done):
-            uses = None if outcome.uses is None else list(outcome.uses)
+            uses = None if outcome.uses is None else [u if isinstance(u, int) else list(u) for u in outcome.uses]
             return [completed.job, "done", self._encoded(outcome.value, statements), uses]
         return [completed.job, outcome.how, outcome.reason, outcome.cause]
 

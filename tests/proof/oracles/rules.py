@@ -89,7 +89,7 @@ def staleness(chain: Sequence[Clause], lag: int, repairs: int, touched: bool) ->
     refreshes = any(clause.kind == "refresh" for clause in chain)
     expect(rule.refreshes() == refreshes, f"I7: {rule} says of refreshing {rule.refreshes()}")
     expect(rule.flaw() is None, f"I7: {rule} is said to have a flaw: {rule.flaw()}")
-    included = rule.within("inner")
+    included = rule.renamed({f"patch{place}": f"inner.patch{place}" for place in places})
     again = included.decide(lag, repairs, lambda when: touched)
     expect(again.stage == (f"inner.{stage}" if stage else ""), f"I7: included, {rule} repairs with {again.stage}")
     alone = without_overlap(rule)
