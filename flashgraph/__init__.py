@@ -42,16 +42,15 @@ from flashgraph.errors import (
     RequestFailed,
     UnusableReply,
 )
+from flashgraph.graph.contexts import Context, Draw, Emit
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.loading import load_graph, load_task
 from flashgraph.graph.ports import (
     Artifact,
     Change,
     Contender,
-    Context,
     Costs,
-    Draw,
-    Emit,
+    Failed,
     Group,
     Member,
     Pool,
@@ -106,6 +105,7 @@ __all__ = [
     "Draw",
     "Emit",
     "Epochs",
+    "Failed",
     "FlashgraphError",
     "Graph",
     "GraphError",

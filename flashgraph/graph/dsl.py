@@ -13,6 +13,7 @@ import attrs
 from typing_extensions import TypeVar, Unpack
 
 from flashgraph.errors import Place, Problem
+from flashgraph.graph.contexts import Context, Draw, Emit
 from flashgraph.graph.declarations import Declarations
 from flashgraph.graph.handles import (
     Consumer,
@@ -30,7 +31,7 @@ from flashgraph.graph.handles import (
 )
 from flashgraph.graph.include import include
 from flashgraph.graph.naming import end_name, shown
-from flashgraph.graph.ports import Context, Costs, Draw, Emit, Group, Openable, Several
+from flashgraph.graph.ports import Costs, Group, Openable, Several
 from flashgraph.graph.spec import EdgeSpec, Failure, PoolSpec, Release
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flashgraph.graph.ports import Artifact, Context, Draw, Emit, PoolEvent, Several
+from flashgraph.graph.contexts import Context, Draw, Emit
+from flashgraph.graph.ports import Artifact, PoolEvent, Several
 from flashgraph.graph.spec import Order, Staleness
 from flashgraph.tasks.workers import Runs
 

@@ -12,7 +12,7 @@ import attrs
 
 from flashgraph.errors import Flaw, Place
 from flashgraph.graph.params import Param
-from flashgraph.graph.ports import Costs, Group, Resource
+from flashgraph.graph.ports import Costs, Failed, Group, Resource
 from flashgraph.tasks.workers import Runs
 
 __all__ = [
@@ -165,6 +165,11 @@ class EdgeSpec:
     @property
     def name(self) -> str:
         return f"{self.src}->{self.dst}"
+
+    @property
+    def takes_failures(self) -> bool:
+        """Whether the edge takes the failures of its stage, and nothing else."""
+        return self.only is Failed
 
 
 @attrs.frozen

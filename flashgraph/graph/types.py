@@ -18,7 +18,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from flashgraph.graph.ports import Context, Draw, Group, Several, Stale, Verdict
+from flashgraph.graph.contexts import Context, Draw
+from flashgraph.graph.ports import Group, Several, Stale, Verdict
 
 __all__ = ["assignable", "classes_of", "is_a", "members_of", "narrowed", "show", "show_apart", "unstorable"]
 

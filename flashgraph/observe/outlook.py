@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
+from flashgraph.graph.contexts import Draw
 from flashgraph.graph.params import given, objects
-from flashgraph.graph.ports import Draw
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.observe.words import counted
 from flashgraph.policies.release import Sampled

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from flashgraph.graph.ports import Contender, Context, Group
+from flashgraph.graph.contexts import Context
+from flashgraph.graph.ports import Contender, Group
 from flashgraph.parts.clipping import clipped
 from flashgraph.tasks.task import Llm, Task, least_score
 from flashgraph.tasks.trace import Record, Trace

@@ -2,8 +2,8 @@
 
 A rule applies when an item leaves its edge's queue; before a pool, that is the moment of admission.  The lag is the
 pool's version now minus the version that the item carries.  Of several pools that led to the item, the greatest lag
-counts, or the lag behind the pool that the rule names with ``of=``.  FlashEvolve (arXiv 2605.08520) names `accept` full async,
-`discard` guarded and `repair` reflective.
+counts, or the lag behind the pool that the rule names with ``of=``.  FlashEvolve (arXiv 2605.08520) names `accept`
+full async, `discard` guarded and `repair` reflective.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.ports import Artifact, Contender, Group, Parent
+from flashgraph.graph.contexts import Parent
+from flashgraph.graph.ports import Artifact, Contender, Group
 from flashgraph.policies.champion import settled
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause

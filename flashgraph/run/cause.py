@@ -22,7 +22,13 @@ class Cause(StrEnum):
     """The causes of an end."""
 
     DONE = "done"
-    """It ended as it should: an item was consumed or led to nothing, a job returned, a run's sources emit no more."""
+    """It ended as it should: an item was consumed, a job returned, or a run's sources emit no more."""
+    NOTHING = "nothing"
+    """An item: its stage returned None."""
+    UNROUTED = "unrouted"
+    """An item: no edge took the result of its stage."""
+    SPENT = "spent"
+    """An item: it had passed a loop edge as often as it may, and no other edge took it."""
 
     DUPLICATE = "duplicate"
     """An item: its edge had taken an equal one before (``distinct``)."""

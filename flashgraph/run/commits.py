@@ -16,7 +16,7 @@ from flashgraph.run.edge_functions import FAILURES_IN_A_ROW
 from flashgraph.run.ending import RunEnding
 from flashgraph.run.flow import Flow
 from flashgraph.run.job_table import JobTable
-from flashgraph.run.jobs import Done, Failed, Job, Outcome
+from flashgraph.run.jobs import Done, Job, JobFailure, Outcome
 from flashgraph.run.plan import Plan
 from flashgraph.run.products import Products
 from flashgraph.run.sources import Sources
@@ -74,20 +74,25 @@ class Commits:
                 if state is not None and (job.asked or state.plan.endpoint is None):
                     state.failures = 0
             except Exception as error:  # the result itself is wrong
-                outcome = Failed(cause_of(error), without_secrets(described(error)))
-        if isinstance(outcome, Failed) and not gone:
+                outcome = JobFailure(cause_of(error), without_secrets(described(error)))
+        if isinstance(outcome, JobFailure) and not gone:
             self._failed(job, outcome)
         self.emit(ev.JobEnded(self.flow.now, job.id, job.node, *_end_of(outcome, gone, self.flow.now - job.started_at)))
         if state is not None:
             state.finished += share
 
-    def _failed(self, job: Job, outcome: Failed) -> None:
+    def _failed(self, job: Job, outcome: JobFailure) -> None:
         if job.item is None:
             self.ending.stop(End("failed", Cause.SOURCE, f"source {job.node!r} failed: {outcome.reason}"))
             return
         if self.ending.stopping is not None and outcome.how == "cancelled":
             return  # the item stays open: the run was stopped, not its work
-        self.flow.end(job.item, outcome.how, outcome.cause, outcome.reason)
+        if outcome.how == "failed" and self.products.take_failure(job, outcome.reason):
+            # The graph expects failures of the function.  Twenty requests in a row that fail are still no success.
+            if outcome.cause is not Cause.MODEL:
+                return
+        else:
+            self.flow.end(job.item, outcome.how, outcome.cause, outcome.reason)
         if outcome.how != "failed":
             return
         state = self.stages.states[job.node]

@@ -13,14 +13,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from flashgraph.errors import DataError, ModelError, did_you_mean
-from flashgraph.graph.ports import Context, Draw, emitted
+from flashgraph.graph.contexts import Context, Draw, emitted
 from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Reply
 from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.cause import Cause, End, cause_of
 from flashgraph.run.contained import GRACE, Guarded, Inside, contained, escaped, reason, within
 from flashgraph.run.floor import Floor
-from flashgraph.run.jobs import Done, Failed, Job, Outcome, Start
+from flashgraph.run.jobs import Done, Job, JobFailure, Outcome, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.requests import Requests
 from flashgraph.run.return_types import ReturnType
@@ -41,7 +41,7 @@ LET = (
 WORKERS = 32
 """Executions of a stage at once in threads or processes, if it does not say how many."""
 
-CUT_OFF = Failed(Cause.CANCELLED, "cancelled", "cancelled")
+CUT_OFF = JobFailure(Cause.CANCELLED, "cancelled", "cancelled")
 """The outcome of a cancelled job."""
 
 
@@ -167,7 +167,7 @@ class Execution:
         del self._running[job.id], self._inside[job.id]
         self._requests.abandon(job)
         said = f"it did not end within {GRACE:g} s of its cancellation, and was abandoned"
-        self.finish(job, Failed(Cause.ABANDONED, said, "cancelled"))
+        self.finish(job, JobFailure(Cause.ABANDONED, said, "cancelled"))
 
     def start(self, start: Start, tasks: TaskGroup) -> None:
         """Start a job: run its function, in a task of its own if it is async."""
@@ -183,7 +183,7 @@ class Execution:
                 with contained(inside):
                     outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
             except Exception as error:
-                outcome = Failed(cause_of(error), reason(error))
+                outcome = JobFailure(cause_of(error), reason(error))
             self._completed.append(Completed(job.id, outcome))
             return
         ctx: Context[Any, Any] | None = None
@@ -217,7 +217,7 @@ class Execution:
                 value = self._returns[job.node].checked(spec.body(*arguments))
             outcome = Done(value, ctx.used if ctx is not None else None)
         except Exception as error:
-            outcome = Failed(cause_of(error), reason(error))
+            outcome = JobFailure(cause_of(error), reason(error))
         self.finish(job, outcome)
 
     def _draw(self, start: Start) -> None:
@@ -240,7 +240,7 @@ class Execution:
                 value, after = emitted(spec.body(ctx), ctx.state)
                 value = self._returns[job.node].checked(value)
         except Exception as error:
-            self.finish(job, Failed(cause_of(error), reason(error)))
+            self.finish(job, JobFailure(cause_of(error), reason(error)))
             return
         self._cursors[job.node] = after
         state = self._sequential.getstate() if spec.stream == "sequential" else None
@@ -273,16 +273,16 @@ class Execution:
                 raise
             # The job itself was not cancelled: it awaited something else that was.
             said = f"{type(foreign).__name__}: it awaited what somebody else has cancelled"
-            outcome = Failed(Cause.RAISED, said)
+            outcome = JobFailure(Cause.RAISED, said)
         except BaseException as raised:
             cancelled = anyio.current_effective_deadline() == -math.inf
             if (failure := raised if isinstance(raised, Exception) else escaped(raised, cancelled=cancelled)) is None:
                 raise
             error = _telling(failure)
-            outcome = Failed(cause_of(error), reason(error))
+            outcome = JobFailure(cause_of(error), reason(error))
             if isinstance(error, ModelError) and error.fatal:
                 self._stop(End("failed", Cause.MODEL, without_secrets(str(error))))
-                outcome = Failed(Cause.MODEL, reason(error), "cancelled")
+                outcome = JobFailure(Cause.MODEL, reason(error), "cancelled")
         finally:
             del self._running[job.id], self._inside[job.id]
             self._cancelled.pop(job.id, None)

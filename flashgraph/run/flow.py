@@ -61,6 +61,10 @@ class Flow:
         routes = [(value, *way) for value, origin in results for way in self._routes.of(node, value, origin)]
         return [self.make(edge, value, here) for value, edge, here in routes]
 
+    def why_none(self, node: str, value: Any, origin: Origin) -> tuple[Cause, str]:
+        """Return why no edge takes a result of ``node``."""
+        return self._routes.why_none(node, value, origin)
+
     def make(self, edge: EdgePlan, value: Any, origin: Origin) -> Item:
         """Make an item for ``edge``."""
         item = Item(

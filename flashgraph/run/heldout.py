@@ -16,7 +16,7 @@ import attrs
 
 from flashgraph.errors import BudgetExhausted, ModelError
 from flashgraph.evidence import Evidence, weigh
-from flashgraph.graph.ports import Context
+from flashgraph.graph.contexts import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Message, Model, Reply

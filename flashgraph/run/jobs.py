@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import attrs
 
-from flashgraph.graph.ports import Artifact, Parent, Stale
+from flashgraph.graph.contexts import Parent
+from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.llm.rates import Amount
 from flashgraph.run.cause import Cause
 from flashgraph.run.items import Item
 from flashgraph.run.static_frozen import statically_frozen
 
-__all__ = ["Call", "Cancel", "Command", "Done", "Failed", "Grant", "Job", "Outcome", "Refuse", "Start"]
+__all__ = ["Call", "Cancel", "Command", "Done", "Grant", "Job", "JobFailure", "Outcome", "Refuse", "Start"]
 
 
 @attrs.define(eq=False)
@@ -70,7 +71,7 @@ class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
 
     ``views`` are the values of the pools that it reads; ``refreshed`` says that a refresh rule chose the newest.  For a
-    source, ``beside`` are the items that its open rounds began with, and ``champion`` is the champion of its first pool.
+    source, ``beside`` are the items that its open rounds began with, and ``champion`` is that of its first pool.
     ``turn`` counts the emissions of all sequential sources.
     """
 
@@ -122,7 +123,7 @@ class Done:
 
 
 @statically_frozen
-class Failed:
+class JobFailure:
     """The failure or cancellation of a job."""
 
     cause: Cause
@@ -130,4 +131,4 @@ class Failed:
     how: Literal["failed", "cancelled"] = "failed"
 
 
-Outcome = Done | Failed
+Outcome = Done | JobFailure

@@ -75,6 +75,8 @@ class EdgePlan:
 
     None in a serial schedule, because published loops judge equal texts again.
     """
+    takes_failures: bool = False
+    """Whether it takes the failures of its stage, and nothing else."""
     orders: bool = attrs.field(init=False)
     """Whether its queue's order calls a function."""
 
@@ -265,6 +267,7 @@ def _edge(edge: EdgeSpec, schedule: Schedule, needed: int) -> EdgePlan:
         on_failure=chosen.on_failure or missing(),
         keeps_orphans=chosen.orphans == "keep",
         distinct=None if schedule.serial else edge.distinct,
+        takes_failures=edge.takes_failures,
     )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.graph.ports import Several
+from flashgraph.graph.ports import Failed, Several
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
 from flashgraph.run.cause import Cause
 from flashgraph.run.edge_functions import FunctionRaised
 from flashgraph.run.flow import Flow
-from flashgraph.run.items import Origin
+from flashgraph.run.items import Item, Origin
 from flashgraph.run.jobs import Done, Job
 from flashgraph.run.plan import Plan
 from flashgraph.run.sources import Sources
@@ -62,6 +63,20 @@ class Products:
         drawing = (s.drawing for s in self._sources.states.values())
         self._admission.forget_views(j.stamps for j in drawing if j is not None)
 
+    def take_failure(self, job: Job, reason: str) -> bool:
+        """Make the items of a failure; False if no edge of the stage takes it."""
+        item = job.item
+        if item is None or job.kind != "stage" or not any(e.takes_failures for e in self._plan.outgoing[job.node]):
+            return False
+        # Whatever the stage has read, the item is as it was.
+        failure = Failed(item.value, reason), attrs.evolve(_origin(item, job), stamps=item.stamps)
+        try:
+            made = self._flow.route(job.node, [failure])
+        except FunctionRaised:
+            return False
+        self._hand_on(job, item, made)
+        return bool(made)
+
     def _produced(self, job: Job, outcome: Done) -> None:
         item, spec = job.item, self._plan.stages[job.node].spec
         assert item is not None
@@ -69,9 +84,7 @@ class Products:
         if outcome.uses is not None or job.stamps != item.stamps:
             ancestry = self._admission.ancestry(spec.reads, job.stamps, outcome.uses, Ancestry(uses, lineage))
             uses, lineage = ancestry.uses, ancestry.lineage
-        origin = Origin(
-            item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.path, item.late, item.claim
-        )
+        origin = attrs.evolve(_origin(item, job), uses=uses, lineage=lineage)
         values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
         if spec.fanout is not None and len(values) > spec.fanout:
             # Room in cycles is made for that many (docs/explanation/deadlock.md).
@@ -84,14 +97,27 @@ class Products:
             if len(values) == 1
             else [(value, attrs.evolve(origin, path=f"{item.path}.{place}")) for place, value in enumerate(values)]
         )
+        self._route(job, item, [result for result in results if result[0] is not None])
+
+    def _route(self, job: Job, item: Item, results: list[tuple[Any, Origin]]) -> None:
+        """Make the items of a stage's results and end the one that they come from."""
         try:
-            made = self._flow.route(job.node, [result for result in results if result[0] is not None])
+            made = self._flow.route(job.node, results)
         except FunctionRaised as error:
             self._flow.end(item, "failed", Cause.FUNCTION, str(error))
             return
+        self._hand_on(job, item, made)
+        if not made and results:
+            self._flow.end(item, "filtered", *self._flow.why_none(job.node, *results[0]))
+        elif not made:
+            self._flow.end(item, "filtered", Cause.NOTHING)
+
+    def _hand_on(self, job: Job, item: Item, made: list[Item]) -> None:
+        """Let the items of a result follow the one that they come from, which ends."""
         job.outbox = made
         self._flow.end_orphans(made)
-        self._flow.end(item, "consumed" if made else "filtered")
+        if made:
+            self._flow.end(item, "consumed")
 
     def _repaired(self, job: Job, outcome: Done) -> None:
         item, verdict = job.item, outcome.value
@@ -112,3 +138,11 @@ class Products:
             self._flow.end_orphans([item])
         if self._flow.is_open(item):
             self._flow.give_back(item)
+
+
+def _origin(item: Item, job: Job) -> Origin:
+    """Return what the results of a job inherit from its item."""
+    return Origin(
+        item.round, (item.id,), item.scope, job.stamps, item.uses, item.lineage, item.loops, item.path, item.late,
+        item.claim,
+    )  # fmt: skip

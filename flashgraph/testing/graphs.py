@@ -168,7 +168,7 @@ class _Builder:
             case Step():
                 stage = self.stage(segment)
                 self.edge(tail, stage, segment)
-                return stage
+                return self.rescued(stage) if segment.caught else stage
             case Fan():
                 return self.fan(tail, segment)
             case Choice() | Split():
@@ -188,6 +188,20 @@ class _Builder:
                 after = self.stage(Step())
                 self.graph.edge(check, after, otherwise=True)
                 return after
+
+    def rescued(self, stage: Any) -> Any:
+        """Add a way for the failures of a stage, and a stage at which it meets the way of the results."""
+        name = self.name("rescue")
+
+        def rescue(failed: fg.Failed[Token]) -> Token:
+            assert failed.reason
+            return failed.value.via(name)
+
+        way, join = self.graph.stage(name=name)(rescue), self.stage(Step())
+        self.graph.edge(stage, way, only=fg.Failed)
+        self.graph.edge(stage, join)
+        self.graph.edge(way, join)
+        return join
 
     def fan(self, tail: Any, fan: Fan) -> Any:
         inner = self.stage(fan.member)

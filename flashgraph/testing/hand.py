@@ -21,7 +21,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.ending import SchedulerStalled
-from flashgraph.run.jobs import Call, Cancel, Command, Failed, Refuse, Start
+from flashgraph.run.jobs import Call, Cancel, Command, JobFailure, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
@@ -206,12 +206,12 @@ class Hand:
                 case "load":
                     measured += self._loads(move.number)
                 case "fail":
-                    completed.append(Completed(move.number, Failed(Cause.RAISED, "Fault: by hand")))
+                    completed.append(Completed(move.number, JobFailure(Cause.RAISED, "Fault: by hand")))
                 case "cancelled":
                     work = self._work[move.number]
                     if work.call is not None:
                         answered.append(self._cancelled(work.call))
-                    completed.append(Completed(move.number, Failed(Cause.CANCELLED, "cancelled", "cancelled")))
+                    completed.append(Completed(move.number, JobFailure(Cause.CANCELLED, "cancelled", "cancelled")))
                 case "timer":
                     self.at = self.machine.next_timer() or self.at
                 case "drain":

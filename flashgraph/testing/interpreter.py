@@ -19,8 +19,8 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.graph.analysis import gathers_of, scopes, topological
+from flashgraph.graph.contexts import Parent, emitted
 from flashgraph.graph.params import given, objects
-from flashgraph.graph.ports import Parent, emitted
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.run.pools import for_task
@@ -172,6 +172,10 @@ class _Interpreter:
             raise
         except Exception as error:
             self.lines.append(Line(stage.name, item.value, "failed"))
+            if any(e.takes_failures for e in self.graph.out_of(stage.name)):
+                self.route(stage.name, fg.Failed(item.value, f"{type(error).__name__}: {error}"), item)
+                self.end(item)
+                return
             self.end(item, f"{type(error).__name__}: {error}")
             return
         if isinstance(result, fg.Several):
@@ -185,6 +189,8 @@ class _Interpreter:
     def route(self, node: str, value: Any, source: _Item) -> None:
         taken = False
         for edge in sorted(self.graph.out_of(node), key=lambda e: e.otherwise):
+            if isinstance(value, fg.Failed) != edge.takes_failures:
+                continue
             passes = source.loops.get(edge.name, 0)
             refused = edge.loop is not None and passes >= edge.loop
             if refused or (edge.otherwise and taken) or (edge.when is not None and not edge.when(value)):

@@ -61,6 +61,8 @@ class Step(_Brief):
     """Whether its in-edge keeps orphans."""
     plain: bool = False
     """Whether it is a plain function that takes no time, if it calls no model."""
+    caught: bool = False
+    """Whether an edge takes its failures to a stage that makes a token of each."""
 
 
 @attrs.frozen(repr=False)

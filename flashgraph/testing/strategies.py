@@ -35,6 +35,7 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         counts=st.booleans(),
         keeps=st.sampled_from([False, False, False, True]),
         plain=st.sampled_from([False, False, True]),
+        caught=st.sampled_from([False, False, True]),
     )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 
 import flashgraph as fg
-from flashgraph.graph.ports import emitted
+from flashgraph.graph.contexts import emitted
 from flashgraph.run.cause import cause_of
-from flashgraph.run.jobs import Call, Done, Failed, Outcome, Start
+from flashgraph.run.jobs import Call, Done, JobFailure, Outcome, Start
 from flashgraph.run.plan import Plan
 from flashgraph.run.turns import Asked, Completed
 from flashgraph.testing.runs import TASK
@@ -96,7 +96,7 @@ def _run(body: Callable[..., Any], arguments: tuple[Any, ...], ctx: fg.Context[A
             return Done(result, ctx.used)
         return _step(result, ctx)
     except Exception as error:
-        return Failed(cause_of(error), f"{type(error).__name__}: {error}")
+        return JobFailure(cause_of(error), f"{type(error).__name__}: {error}")
 
 
 def _step(coroutine: Coroutine[Any, Any, Any], ctx: fg.Context[Any, Any]) -> _Ask | Outcome:

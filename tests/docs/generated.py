@@ -43,7 +43,7 @@ API = {
                 "Graph",
                 *("Draw", "Emit", "Context", "Resource", "Costs", "Epochs"),
                 *("Pool", "PoolEvent", "Artifact", "Contender"),
-                *("Group", "Member", "Several", "Stale", "Change", "Verdict"),
+                *("Group", "Member", "Several", "Failed", "Stale", "Change", "Verdict"),
             ),
         },
     ),

@@ -1046,6 +1046,62 @@ def gather_of_another_origin() -> fg.Graph:
     return graph
 
 
+@mistake(
+    """
+FILE: edge draw->note [failures-of-a-source]
+    found:    only=fg.Failed on an edge out of source 'draw'
+    expected: an edge out of a stage: a source that raises ends the run
+    fix:      let the source return None, or move what may fail into a stage
+"""
+)
+def failures_of_a_source() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, rounds=3)
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    @graph.stage
+    def note(failed: fg.Failed[Seed]) -> Value:
+        return Value(0.0)
+
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(draw, note, only=fg.Failed)  # <- failures-of-a-source
+    graph.edge(stage, pool)
+    graph.edge(note, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: edge value->note [type-mismatch]
+    found:    'value' delivers Failed[Seed]
+    expected: Failed[int], which stage 'note' takes
+    fix:      a stage between that turns Failed[Seed] into Failed[int]
+"""
+)
+def failures_of_another_type() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, rounds=3)
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    @graph.stage
+    def note(failed: fg.Failed[int]) -> Value:
+        return Value(0.0)
+
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, note, only=fg.Failed)  # <- type-mismatch
+    graph.edge(stage, pool)
+    graph.edge(note, pool)
+    return graph
+
+
 # ---- staleness -------------------------------------------------------------------------------------------
 
 

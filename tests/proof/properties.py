@@ -343,13 +343,18 @@ def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]
 def _by_round(done: Finished) -> tuple[set[int], dict[int, list[float | None]]]:
     """Return the rounds with a failure, and the scores that each round admitted."""
     round_of: dict[int, int] = {}
+    item_of: dict[int, int] = {}
     hurt: set[int] = set()
     admitted: dict[int, list[float | None]] = {}
     for event in done.events:
         if isinstance(event, ev.Created):
             round_of[event.item] = event.round
+        elif isinstance(event, ev.JobStarted) and event.item is not None:
+            item_of[event.job] = event.item
         elif isinstance(event, ev.Ended) and event.how == "failed":
             hurt.add(round_of[event.item])
+        elif isinstance(event, ev.JobEnded) and event.how == "failed":
+            hurt.add(round_of[item_of[event.job]])  # its item may continue as a failure
         elif isinstance(event, ev.Admitted):
             admitted.setdefault(round_of[event.item], []).append(event.score)
     return hurt, admitted

@@ -161,7 +161,7 @@ ITEMS: dict[str, tuple[Callable[[], fg.Graph], set[tuple[str, Cause]], set[tuple
     "done": (plain, {MADE}, {RETURNED}),
     "duplicate": (lambda: plain(distinct=lambda n: n > 0), {MADE, ("filtered", Cause.DUPLICATE)}, {RETURNED}),
     "unchanged": (lambda: plain(lambda n: n - 1), {MADE, ("filtered", Cause.UNCHANGED)}, {RETURNED}),
-    "filtered": (lambda: plain(lambda n: None), {("filtered", Cause.DONE)}, {RETURNED}),
+    "filtered": (lambda: plain(lambda n: None), {("filtered", Cause.NOTHING)}, {RETURNED}),
     "raised": (
         lambda: plain(lambda n: 1 // n),
         {MADE, ("failed", Cause.RAISED)},

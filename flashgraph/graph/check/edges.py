@@ -12,7 +12,7 @@ from flashgraph.graph.check.checked import EdgeTypes, Ports
 from flashgraph.graph.check.functions import check_scatter, check_when, local_names, scattered
 from flashgraph.graph.check.nodes import stale_of, verdict_of
 from flashgraph.graph.notes import Note, Notes
-from flashgraph.graph.ports import Group
+from flashgraph.graph.ports import Failed, Group
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 from flashgraph.graph.types import assignable, is_a, members_of, narrowed, show, show_apart
@@ -27,7 +27,7 @@ def check_edges(graph: GraphSpec, ports: Ports, scopes: Mapping[str, Scope], not
         note = notes.of(edge.place, f"edge {edge.name}")
         _combinations(edge, note)
         _routes(graph, edge, note)
-        if not _narrows(edge, ports, note):
+        if not _narrows(graph, edge, ports, note):
             continue
         if not _at_repair(graph, edge, ports, note):
             arrives = _types(graph, edge, ports, scopes.get(edge.src), note)
@@ -89,7 +89,7 @@ def _worded(value: Any) -> str:
 def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
     if not edge.otherwise:
         return
-    siblings = [e for e in graph.out_of(edge.src) if e is not edge]
+    siblings = [e for e in graph.out_of(edge.src) if e is not edge and not e.takes_failures]
     open_ = [e for e in siblings if (e.when, e.only, e.loop, e.otherwise) == (None, None, None, False)]
     first = next((e for e in graph.out_of(edge.src) if e.otherwise), edge)
     if edge.when is not None:
@@ -127,14 +127,30 @@ def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
 
 def _sent(edge: EdgeSpec, ports: Ports) -> Any | None:
     """Return the type that ``edge`` takes from its start, narrowed by ``only``; None if it is unknown."""
+    if edge.takes_failures:
+        takes = ports.takes.get(edge.src)
+        return None if takes is None else _failed(takes)
     gives = ports.gives.get(edge.src)
     return gives if gives is None or edge.only is None else narrowed(gives, edge.only)
 
 
-def _narrows(edge: EdgeSpec, ports: Ports, note: Note) -> bool:
+def _failed(takes: Any) -> Any:
+    failed: Any = Failed
+    return failed[takes]
+
+
+def _narrows(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bool:
     """Return whether ``only`` lets anything through; note a problem if it does not."""
     gives = ports.gives.get(edge.src)
-    if edge.only is None or gives is None or _sent(edge, ports) is not None:
+    if edge.takes_failures and edge.src in {s.name for s in graph.sources}:
+        note(
+            "failures-of-a-source",
+            f"only=fg.Failed on an edge out of source {edge.src!r}",
+            "an edge out of a stage: a source that raises ends the run",
+            "let the source return None, or move what may fail into a stage",
+        )
+        return False
+    if edge.only is None or edge.takes_failures or gives is None or _sent(edge, ports) is not None:
         return True
     classes = [show(m) for m in members_of(gives)]
     note(
@@ -148,7 +164,7 @@ def _narrows(edge: EdgeSpec, ports: Ports, note: Note) -> bool:
 
 def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
     """Note members of a union that no edge takes: a node should return None in their place."""
-    edges, gives = graph.out_of(name), ports.gives.get(name)
+    edges, gives = [e for e in graph.out_of(name) if not e.takes_failures], ports.gives.get(name)
     if gives is None or not edges or any(e.only is None for e in edges):
         return
     taken = [m for e in edges for m in members_of(_sent(e, ports) or ())]

@@ -8,8 +8,9 @@ from typing import Any, Union, get_args
 import attrs
 
 from flashgraph.graph.check.checked import Ports
+from flashgraph.graph.contexts import Context, Draw, Emit
 from flashgraph.graph.notes import Note, Notes
-from flashgraph.graph.ports import Context, Draw, Emit, Several, Stale, Verdict
+from flashgraph.graph.ports import Several, Stale, Verdict
 from flashgraph.graph.signatures import (
     Signature,
     Unreadable,

@@ -242,7 +242,7 @@ def _late_alike(graph: GraphSpec, by_scatter: Mapping[str, tuple[str, ...]], not
 
 
 def _always(edge: EdgeSpec) -> bool:
-    return edge.when is None and not edge.otherwise and edge.loop is None
+    return edge.when is None and not edge.otherwise and edge.loop is None and not edge.takes_failures
 
 
 # ---- cycles ----------------------------------------------------------------------------------------------

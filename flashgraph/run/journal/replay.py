@@ -12,7 +12,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Load, Quota, Reply, Usage
 from flashgraph.run.cause import End
 from flashgraph.run.goal import Goal
-from flashgraph.run.jobs import Cancel, Done, Failed, Start
+from flashgraph.run.jobs import Cancel, Done, JobFailure, Start
 from flashgraph.run.journal.causes import cause, cause_of_drain, cause_of_job
 from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
@@ -102,7 +102,7 @@ def _completed(entry: list[Any], codec: Codec, payloads: Payloads) -> Completed:
                 None if named is None else tuple(n if isinstance(n, int) else (n[0], n[1]) for n in named),
             ),
         )
-    return Completed(job, Failed(cause(more[0]) if more else cause_of_job(how, value), value, how))
+    return Completed(job, JobFailure(cause(more[0]) if more else cause_of_job(how, value), value, how))
 
 
 def _drain(entry: Any) -> End:

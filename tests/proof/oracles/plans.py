@@ -72,9 +72,10 @@ def _expect_edge(plan: Plan, edge: EdgeSpec, schedule: Schedule) -> None:
     expect(found.orders == (order != fg.fifo()), f"{said} asks an order's function, or not")
     stale: Any = edge.stale or fg.accept()
     for lag in range(5):
-        kind = stale.decide(lag, 0).kind
+        lags = dict.fromkeys(plan.pools, lag)
+        kind = stale.judge(lags, 0).kind
         expected = kind if not schedule.serial or kind == "refresh" else "accept"
-        decided = found.stale.judge({"pool": lag}, 0).kind
+        decided = found.stale.judge(lags, 0).kind
         expect(decided == expected, f"{said} says {decided} at lag {lag}, expected {expected}")
     expect(found.judges == (edge.stale is not None and _says_anything(found.stale)), f"{said} judges, or not")
     failure = edge.on_failure or fg.missing()
