@@ -218,8 +218,8 @@ class Declarations:
         model: str | None = None,
         reads: Any = None,
         counts: str | Sequence[str] = (),
-        workers: int | None = None,
-        fanout: int | None = None,
+        workers: Any = None,
+        fanout: Any = None,
         runs: Runs = "loop",
     ) -> Stage[Any, Any]:
         name = body_name(name, body)
@@ -235,11 +235,11 @@ class Declarations:
         *,
         name: str | None = None,
         reads: Any = None,
-        rounds: int | None = None,
+        rounds: Any = None,
         stream: Literal["keyed", "sequential"] = "keyed",
         state: Any = None,
         evidence: bool = False,
-        window: int | None = None,
+        window: Any = None,
         focus: bool = True,
     ) -> Source[Any]:
         name = body_name(name, body)

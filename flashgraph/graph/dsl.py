@@ -20,6 +20,7 @@ from flashgraph.graph.handles import (
     EdgeOptions,
     Factory,
     Included,
+    Number,
     PoolNode,
     Producer,
     Source,
@@ -49,7 +50,7 @@ W = TypeVar("W")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-EDGE_OPTIONS = {f.name for f in attrs.fields(EdgeSpec)} - {"src", "dst", "place"}
+EDGE_OPTIONS = {f.name for f in attrs.fields(EdgeSpec)} - {"src", "dst", "place", "prefix"}
 STAGE_OPTIONS = set(StageOptions.__annotations__)
 SOURCE_OPTIONS = {"reads", *SourceOptions.__annotations__}
 
@@ -107,8 +108,15 @@ class Graph(Declarations):
         self._costs = function
         return function
 
-    def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
-        """Declare versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""
+    @overload
+    def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]: ...
+    @overload
+    def pool(self, name: str, factory: Callable[[Any], Factory[In, V]], /) -> PoolNode[In, V]: ...
+    def pool(self, name: str, factory: Any, /) -> Any:
+        """Declare versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`).
+
+        A function with one parameter gets the parameters of the graph: ``lambda params: Beam(params.width)``.
+        """
         first, second = _in_order(self, name, factory)
         return PoolNode(self.add(PoolSpec(first, second, Place.of_caller())), self)
 
@@ -169,7 +177,8 @@ class Graph(Declarations):
             name: Its name; the function's name by default.
             reads: The pool that ``ctx.view`` shows.  Items carry the version that was read.  Of a tuple of pools,
                 ``ctx.view`` is a tuple of views, and ``ctx.parents(..., of=POOL)`` names the pool.
-            rounds: Emissions at most; unbounded by default.
+            rounds: Emissions at most; unbounded by default.  This and other numbers of a graph may be functions of its
+                parameters: ``rounds=lambda params: params.generations``.
             stream: ``"keyed"`` gives each emission a random stream of its own.  With ``"sequential"`` all such sources
                 share one ``random.Random(seed)``, as published loops do.
             state: The first value of ``ctx.state``: small and immutable.  The source returns the next in a `fg.Emit`.
@@ -260,7 +269,7 @@ class Graph(Declarations):
         *,
         only: type[A],
         scatter: Callable[[A], Sequence[B]],
-        fanout: int | None = None,
+        fanout: Number | None = None,
         when: Callable[[A], bool] | None = None,
         **options: Unpack[EdgeOptions],
     ) -> None: ...
@@ -272,7 +281,7 @@ class Graph(Declarations):
         /,
         *,
         scatter: Callable[[A], Sequence[B]],
-        fanout: int | None = None,
+        fanout: Number | None = None,
         when: Callable[[A], bool] | None = None,
         **options: Unpack[EdgeOptions],
     ) -> None: ...

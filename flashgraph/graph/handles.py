@@ -37,6 +37,10 @@ Out_co = TypeVar("Out_co", covariant=True)
 View_co = TypeVar("View_co", covariant=True)
 
 
+Number = int | Callable[[Any], int]
+"""A number, or a function of the graph's parameters that returns it."""
+
+
 class Owner(Protocol):
     """The graph that a handle belongs to."""
 
@@ -105,11 +109,11 @@ class SourceOptions(TypedDict, total=False):
     """Options of `Graph.source`, except ``reads``."""
 
     name: str | None
-    rounds: int | None
+    rounds: Number | None
     stream: Literal["keyed", "sequential"]
     state: Any
     evidence: bool
-    window: int | None
+    window: Number | None
     focus: bool
 
 
@@ -120,18 +124,18 @@ class StageOptions(TypedDict, total=False):
     model: str | None
     reads: PoolNode[Any, Any] | tuple[PoolNode[Any, Any], ...] | None
     counts: str | Sequence[str]
-    workers: int | None
-    fanout: int | None
+    workers: Number | None
+    fanout: Number | None
     runs: Runs
 
 
 class EdgeOptions(TypedDict, total=False):
     """Options of every `Graph.edge`."""
 
-    capacity: int | None
+    capacity: Number | None
     order: Order | None
     otherwise: bool
-    loop: int | None
+    loop: Number | None
     stale: Staleness | None
     orphans: Literal["discard", "keep"]
     distinct: Callable[[Any], Hashable] | None

@@ -53,7 +53,7 @@ def include(
             continue
         if isinstance(node, PoolSpec):
             if node.name not in replaced:
-                graph.add(attrs.evolve(node, name=names[node.name]))
+                graph.add(attrs.evolve(node, name=names[node.name], prefix=f"{prefix}.{node.prefix}"))
         else:
             reads = tuple(names[pool] for pool in node.reads)
             copy: Any = attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}")
@@ -66,7 +66,8 @@ def include(
         stale: Any = edge.stale
         if callable(getattr(stale, "renamed", None)) and not isinstance(stale, type):
             stale = stale.renamed(names)
-        graph.add_edge(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale))
+        own = f"{prefix}.{edge.prefix}"
+        graph.add_edge(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale, prefix=own))
     graph.left_out |= {names[n] for n in part.left_out if n in names}
     return names
 

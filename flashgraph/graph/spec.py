@@ -86,6 +86,7 @@ class PoolSpec:
     name: str
     factory: Callable[[], Any]
     place: Place
+    prefix: str = ""
     kind: Literal["pool"] = "pool"
 
 
@@ -161,6 +162,7 @@ class EdgeSpec:
     on_failure: Any = None
     orphans: Literal["discard", "keep"] = "discard"
     distinct: Callable[[Any], Hashable] | None = None
+    prefix: str = ""
 
     @property
     def name(self) -> str:

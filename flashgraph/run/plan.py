@@ -11,7 +11,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.graph.analysis import distances, gathers_of, reaches, topological
 from flashgraph.graph.capacity import loop_capacity
-from flashgraph.graph.check import CheckedGraph
+from flashgraph.graph.check import CheckedGraph, checked_with
 from flashgraph.graph.check.shape import ASSUMED_WINDOW
 from flashgraph.graph.params import given, objects
 from flashgraph.graph.spec import (
@@ -196,6 +196,7 @@ def compile_plan(
     Raises `DataError` for limits under which no request could be sent.  Also if a loop edge's own capacity is too small
     for the schedule's window (`check` has used the default window).
     """
+    checked = checked_with(checked, params)
     graph = checked.spec
     policies = _limits(limits)
     services = services or {name: {name: 1.0} for name in policies}

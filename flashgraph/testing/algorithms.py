@@ -164,7 +164,7 @@ class _Case:
             raise InvariantViolation(f"I12: {left} requests are in flight after the run")
         if isinstance(recorded, Recording):
             recorded.replay(plan, self.budget, self.seed)
-        for pool in self.graph.spec.pools:
+        for pool in self.graph.checked().spec.pools:
             try:
                 check_pool(partial(_made, pool, self.task), applied[pool.name][:POOL_EVENTS])
             except PoolViolation as error:
@@ -174,7 +174,7 @@ class _Case:
 
     def check_lockstep(self, result: fg.Result, backend: str) -> None:
         """Check that a lockstep run did what the interpreter does, as far as its budget allows (I11)."""
-        spec = self.graph.spec
+        spec = self.graph.checked().spec
         if len(spec.pools) != 1 or spec.resources or self.options or any(e.only is not None for e in spec.edges):
             return
         expected = outcomes(result.events, {s.name for s in spec.stages}, {p.name for p in spec.pools})

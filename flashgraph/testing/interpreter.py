@@ -314,7 +314,7 @@ async def interpret(
 
     ``llm`` answers the stages' model calls at once.  Raises `NotApplicable` if a stage draws or returns `Several`.
     """
-    return await _Interpreter(graph.spec, task, seed, llm, math.inf if most is None else most).run()
+    return await _Interpreter(graph.checked().spec, task, seed, llm, math.inf if most is None else most).run()
 
 
 def _parents(node: SourceSpec | StageSpec, named: Sequence[Parent]) -> tuple[tuple[str, int], ...]:

@@ -1301,3 +1301,62 @@ def stage_twice() -> fg.Graph:
     graph.edge(first, pool)
     graph.edge(second, pool)
     return graph
+
+
+# ---- functions of the parameters -------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Numbers:
+    """The parameters of the graphs below."""
+
+    generations: int = attrs.field(default=3, validator=attrs.validators.ge(1))
+
+
+def many(params: Numbers) -> int:
+    return params.generations // 0
+
+
+@mistake(
+    """
+FILE: source 'draw' [option-raises]
+    found:    rounds=many, which raised ZeroDivisionError: integer division or modulo by zero
+    expected: a function of the parameters of its graph that returns a whole number
+    fix:      rounds=lambda params: params.NAME, or a number
+"""
+)
+def source_whose_number_raises() -> fg.Graph:
+    graph = fg.Graph("g", params=Numbers)
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, rounds=many)  # <- option-raises
+    def draw(ctx: fg.Draw[Scores, Numbers]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+def generations(params: Numbers) -> int:
+    return params.generations
+
+
+@mistake(
+    """
+FILE: parameters of graph 'g' [bad-default]
+    found:    parameter part.generations=0: must be >= 1
+    expected: values that its classes take
+    fix:      e.g. part.generations=3
+"""
+)
+def included_default_that_its_class_refuses() -> fg.Graph:
+    part = fg.Graph("part", params=Numbers)
+    scores = part.pool("scores", Scores)
+
+    @part.source(reads=scores, rounds=generations)
+    def draw(ctx: fg.Draw[Scores, Numbers]) -> Seed:
+        return Seed()
+
+    finish(part, draw, scores)
+    graph = fg.Graph("g")  # <- bad-default
+    graph.include(part, "part", params={"generations": 0})
+    return graph

@@ -6,8 +6,8 @@ broken parts, so that later phases see only sound values and one mistake is repo
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from flashgraph.errors import Problem
 from flashgraph.graph.analysis import scopes
@@ -17,9 +17,10 @@ from flashgraph.graph.check.nodes import check_nodes
 from flashgraph.graph.check.options import check_options
 from flashgraph.graph.check.shape import check_clashes, check_shape
 from flashgraph.graph.notes import Notes
+from flashgraph.graph.resolved import resolve
 from flashgraph.graph.spec import GraphSpec
 
-__all__ = ["CheckedGraph", "EdgeTypes", "Ports", "check", "check_spec"]
+__all__ = ["CheckedGraph", "EdgeTypes", "Ports", "check", "check_spec", "checked_with"]
 
 
 class Declared(Protocol):
@@ -39,13 +40,17 @@ def check(graph: Declared) -> CheckedGraph:
 
 
 def check_spec(
-    spec: GraphSpec, noted: Collection[Problem] = (), left_out: frozenset[str] = frozenset()
+    declared: GraphSpec,
+    noted: Collection[Problem] = (),
+    left_out: frozenset[str] = frozenset(),
+    params: Mapping[str, Any] | None = None,
 ) -> CheckedGraph:
-    """Check a graph as a value.
+    """Check a graph as a value, with values of its parameters; without them with their defaults.
 
     ``noted`` are problems that were found before.  ``left_out`` names nodes that miss an edge because of one.
     """
     notes = Notes()
+    spec = resolve(declared, params, notes)
     sound, touched = check_options(spec, notes)
     ports = check_nodes(sound, notes)
     inside, clashes = scopes(sound)
@@ -53,4 +58,12 @@ def check_spec(
     check_clashes(clashes, notes)
     check_shape(sound, ports, inside, notes, touched | left_out)
     problems = sorted(dict.fromkeys([*noted, *notes.problems]), key=lambda problem: problem.place)
-    return CheckedGraph(spec, tuple(problems), ports, flows, inside)
+    return CheckedGraph(spec, tuple(problems), ports, flows, inside, declared)
+
+
+def checked_with(checked: CheckedGraph, params: Mapping[str, Any]) -> CheckedGraph:
+    """Return a sound graph with the options that follow from these parameters.
+
+    Raises `GraphError` if they are no options of a graph that can run.
+    """
+    return checked if checked.declared is checked.spec else check_spec(checked.declared, params=params).sound()

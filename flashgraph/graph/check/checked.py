@@ -52,6 +52,8 @@ class CheckedGraph:
     """By name of the edge."""
     scopes: Mapping[str, Scope]
     """The scatters that are open where each node takes its items."""
+    declared: GraphSpec
+    """The graph as it was declared: options may still be functions of its parameters."""
 
     def sound(self) -> Self:
         """Return this graph.  Raises `GraphError` with all its problems if it has any."""

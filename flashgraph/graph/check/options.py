@@ -33,7 +33,7 @@ Methods = tuple[tuple[str, ...], ...]
 RULES: tuple[tuple[str, str, Methods, str], ...] = (
     ("release", "a release rule", (("ready", "needs", "deadline", "flaw"),), "fg.fraction(0.5)"),
     ("order", "an order", (("arrange", "identity", "passed", "flaw"), ("key", "flaw")), "fg.freshest()"),
-    ("stale", "a staleness rule", (("decide", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
+    ("stale", "a staleness rule", (("judge", "pools", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
     ("on_failure", "a failure rule", (("fails", "flaw"),), "fg.fail_above(0.2)"),
 )
 """Edge options that hold policies: the option, its name for people, the methods it must have, and an example."""
