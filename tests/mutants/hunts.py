@@ -39,7 +39,7 @@ def hunts(examples: int = 60, states: int = 400) -> Mapping[str, Callable[[], ob
     return {
         **{name: proofs[name] for name in ORACLES},
         **{f"tiny: {name}": partial(_explore, name, states) for name in TINY},
-        "the scheduler as a state machine": partial(played, examples, 30),
+        "the scheduler as a state machine": partial(played, 3 * examples, 30),
         **proofs,
         "rings": lambda: Share.of(rings(1)),
     }
