@@ -402,8 +402,8 @@ BUGS = (
     Bug(
         "budget settled twice",
         "run/calls.py",
-        "        self._ledger.settle(call.reservation, spent)\n",
-        "        self._ledger.settle(call.reservation, {name: 2 * amount for name, amount in spent.items()})\n",
+        "with_role(call.role, spent))",
+        "with_role(call.role, {name: 2 * amount for name, amount in spent.items()}))",
         "tiny: one slot, two calls each",
         "I10",
     ),
