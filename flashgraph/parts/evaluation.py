@@ -5,7 +5,8 @@ Values carry the indices of samples, so that they are small and can be stored; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Protocol
 
 import attrs
@@ -116,11 +117,36 @@ def same_text(value: Any) -> tuple[tuple[str, str], ...]:
 
 async def attempt(work: Work, ctx: Context) -> Attempt:
     """Let the candidate attempt the sample, and score the output: one evaluation."""
+    found = [await _once(work, ctx) for _ in range(ctx.task.repeats)]
+    return found[0] if len(found) == 1 else _mean(found)
+
+
+async def _once(work: Work, ctx: Context) -> Attempt:
     sample = ctx.task.samples(work.split)[work.index]
     # A copy, because a task could change its candidate, and so the artifact itself.
     trace = Trace()
     output = await ctx.task.answer(dict(work.text), sample, ctx.llm, trace)
     return await Attempt.judged(ctx.task, work, output, llm=ctx.llm, trace=trace)
+
+
+def _mean(found: Sequence[Attempt]) -> Attempt:
+    """Return several attempts at one sample as one: their mean scores, and what a reflection sees of the worst."""
+    worst = min(found, key=lambda attempt: attempt.score)
+    shared = [name for name in worst.objectives if all(name in attempt.objectives for attempt in found)]
+    scores = ", ".join(f"{attempt.score:g}" for attempt in found)
+    said = f"{len(found)} attempts scored {scores}; this is the worst of them."
+    return attrs.evolve(
+        worst,
+        score=_between([attempt.score for attempt in found]),
+        objectives={name: _between([attempt.objectives[name] for attempt in found]) for name in shared},
+        feedback=f"{worst.feedback}\n{said}".lstrip(),
+        passed=all(attempt.passed for attempt in found),
+    )
+
+
+def _between(numbers: Sequence[float]) -> float:
+    """Return the mean, which a rounding error must not put beyond the numbers: scores have bounds."""
+    return min(max(fmean(numbers), min(numbers)), max(numbers))
 
 
 class Scored(Protocol):

@@ -16,6 +16,7 @@ from typing_extensions import TypeVar
 from flashgraph.errors import DataError
 from flashgraph.llm.gateway import gateway
 from flashgraph.llm.protocol import Message, Reply
+from flashgraph.tasks.batching import batched
 from flashgraph.tasks.samples import own_copy
 from flashgraph.tasks.score import Score
 from flashgraph.tasks.tables import is_table, table_rows
@@ -121,6 +122,12 @@ class Task(Generic[S, O]):
     With ``gateway=True``, an attempt's ``llm`` has a ``base_url`` and an ``api_key`` for OpenAI clients of any kind:
     their calls are the run's own (`flashgraph.llm.gateway.Seat`).
 
+    A program that only takes batches has ``attempt_batch(candidate, samples, llm)`` in place of ``attempt``. It gets
+    the samples that one candidate attempts together, and returns a list of outputs.
+
+    With ``repeats``, a candidate attempts each sample that many times, one after the other, and its score is the mean.
+    That suits programs whose outputs vary.
+
     ``roles`` are the roles of further models, such as a judge. Then ``llm(messages, role="judge")`` calls that model,
     in ``attempt`` and in a score of three parameters, ``score(sample, output, llm)``. The run limits, counts and stores
     these calls like all others.
@@ -146,6 +153,8 @@ class Task(Generic[S, O]):
     workers: int = attrs.field(kw_only=True, default=32)
     timeout: float | None = attrs.field(kw_only=True, default=None)
     roles: Sequence[str] = attrs.field(kw_only=True, default=(), converter=_roles)
+    attempt_batch: Callable[..., Any] | None = attrs.field(kw_only=True, default=None)
+    repeats: int = attrs.field(kw_only=True, default=1)
     rewrite: Callable[..., Any] | None = attrs.field(kw_only=True, default=None)
     gateway: bool = attrs.field(kw_only=True, default=False)
 
@@ -175,23 +184,26 @@ class Task(Generic[S, O]):
                 "Fix: bounds=(0.0, 1.0), which is the default."
             )
         place_named(f"task {self.name!r}", self.runs)
-        for part in ("workers", "timeout"):
+        for part in ("workers", "timeout", "repeats"):
             number: Any = getattr(self, part)
-            if not (part == "timeout" and number is None) and not _is_above_zero(number, whole=part == "workers"):
+            if not (part == "timeout" and number is None) and not _is_above_zero(number, whole=part != "timeout"):
                 raise DataError(
                     f"task {self.name!r}: {part} is {number!r}; expected a "
-                    f"{'whole number' if part == 'workers' else 'number of seconds'} above 0.\nFix: {part}=30."
+                    f"{'number of seconds' if part == 'timeout' else 'whole number'} above 0.\n"
+                    f"Fix: {part}={3 if part == 'repeats' else 30}."
                 )
         if self.runs == "process" and callable(self.score) and self._score_calls_models:
             raise DataError(
                 f"task {self.name!r}: runs='process' and score takes llm; models stay in this process.\n"
                 "Fix: runs='thread', or an async score."
             )
-        for part in ("attempt", "score"):
-            if not callable(getattr(self, part)):
+        for part in ("attempt", "score", "attempt_batch"):
+            if not callable(getattr(self, part)) and not (part == "attempt_batch" and self.attempt_batch is None):
                 raise DataError(
                     f"task {self.name!r}: {part} is not callable; found {getattr(self, part)!r}, expected a function."
                 )
+        if self.attempt_batch is not None and self.attempt is not ask:
+            raise DataError(f"task {self.name!r}: it has attempt and attempt_batch.\nFix: leave one of them out.")
 
     def _check_seed(self) -> None:
         seed: Any = self.seed
@@ -224,16 +236,28 @@ class Task(Generic[S, O]):
 
         Raises `TimeoutError` after ``timeout`` seconds. Errors of ``attempt`` itself pass through.
         """
-        plain = not is_async(self.attempt)
-        place: Runs = "thread" if plain else "loop"
+        if self.attempt_batch is not None:
+
+            async def outputs(samples: Sequence[Any], together: Any) -> Any:
+                return await self._called(self.attempt_batch, candidate, samples, together, ())
+
+            key = (id(self), tuple(sorted(candidate.items())))
+            of_batch: O = await batched(key, outputs, own_copy(sample), llm)
+            return of_batch
         traced = (Trace() if trace is None else trace,) if _needed(self.attempt) > 3 else ()
+        made: O = await self._called(self.attempt, candidate, own_copy(sample), llm, traced)
+        return made
+
+    async def _called(self, function: Any, candidate: Any, samples: Any, llm: Llm, traced: tuple[Trace, ...]) -> Any:
+        """Call ``attempt`` or ``attempt_batch``, in a thread if it is plain."""
+        plain = not is_async(function)
+        place: Runs = "thread" if plain else "loop"
         own = from_any_thread(llm) if plain else llm
         with self._limited("attempt"):
             async with gateway(llm, self.roles, call=own) if self.gateway else nullcontext(own) as given:
-                made: O = await run_in(
-                    place, self.workers, self.attempt, candidate, own_copy(sample), given, *traced, seconds=self.timeout
+                return await run_in(
+                    place, self.workers, function, candidate, samples, given, *traced, seconds=self.timeout
                 )
-            return made
 
     async def judge(self, sample: S, output: O, llm: Llm | None = None) -> Score:
         """Return the `Score` of an output, checked: its numbers are finite floats within bounds.

@@ -30,11 +30,17 @@ def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
     return {
         "seed": {name: digest(text) for name, text in task.seed.items()},
         **{split: [digest(sample) for sample in task.samples(split)] for split in SPLITS},
-        "attempt": function_digest(task.attempt),
+        "attempt": _attempt(task),
         "score": function_digest(task.score) if type(task) is Task else digest((type(task), task.score)),
         "how": HOW,
         "bounds": [float(bound) for bound in task.bounds],
     }
+
+
+def _attempt(task: Task[Any, Any]) -> str:
+    """Return a digest of how a candidate attempts a sample."""
+    found = function_digest(task.attempt_batch or task.attempt)
+    return found if task.repeats == 1 else digest((found, task.repeats))
 
 
 def changes_of_task(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
