@@ -79,7 +79,7 @@ def describe(graph: Graph | CheckedGraph) -> Description:
     for node in spec.nodes.values():
         takes, gives = (show(t[node.name]) if node.name in t else "" for t in (types.takes, types.gives))
         if isinstance(node, PoolSpec):
-            nodes.append(Node(node.name, "pool", None, takes, function_name(node.factory), ()))
+            nodes.append(Node(node.name, "pool", None, takes, show(checked.ports.views[node.name]), ()))
         elif isinstance(node, SourceSpec):
             rounds = () if node.rounds is None else (counted(node.rounds, "round"),)
             nodes.append(Node(node.name, "source", None, "", gives, rounds))

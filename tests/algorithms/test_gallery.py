@@ -1,4 +1,4 @@
-"""OPRO and EvoPrompt: lockstep equals a sequential version, and both schedules keep the invariants and improve.
+"""Algorithms of the gallery: lockstep equals a sequential version, and both schedules keep the invariants and improve.
 
 The world decides what passes. The proposer here states one more rule, drawn by a
 hash of the instructions that it was shown.
@@ -51,11 +51,13 @@ class Sequential:
         self.held: list[tuple[str, float]] = []
 
     def add(self, text: str) -> None:
-        replies = [
-            self.world.answer([{"role": "system", "content": text}, {"role": "user", "content": str(sample)}])
-            for sample in self.world.samples("val", self.world.val)
-        ]
-        self.held.append((text, sum(r == SOLVED for r in replies) / len(replies)))
+        self.held.append((text, (self.world.val - self.failures(text, range(self.world.val), "val")) / self.world.val))
+
+    def failures(self, text: str, samples: Sequence[int], split: str = "train") -> int:
+        """Return how many samples a text does not solve."""
+        every = self.world.samples(split, getattr(self.world, split))
+        asked = [[{"role": "system", "content": text}, {"role": "user", "content": str(every[i])}] for i in samples]
+        return sum(self.world.answer(messages) != SOLVED for messages in asked)
 
     def by_score(self) -> list[str]:
         """Return the texts, the worst first; of equal scores the newer one is worse."""
@@ -95,8 +97,32 @@ def evoprompt(world: World, seed: int, operator: str) -> Sequential:
     return run
 
 
+def coevolution(world: World, seed: int) -> Sequential:
+    """Coevolution as a loop that takes turns: an instruction, then a test of three samples."""
+    run, tests, steps = Sequential(world), list[tuple[float, tuple[int, ...]]](), 0
+    run.add(SEED_TEXT)
+    every = range(world.train)
+    for turn in range(2 * STEPS - 1):
+        ranked = [text for text, _ in sorted(run.held, key=lambda known: -known[1])]
+        hardest = max(enumerate(tests), key=lambda known: (known[1][0], known[0]))[1][1] if tests else None
+        stream = random.Random(f"{seed}/{'challenge' if turn % 2 else 'revise'}/{turn // 2}")
+        if turn % 2:
+            kept = stream.sample(hardest, len(hardest) // 2) if hardest else []
+            rest = stream.sample([index for index in every if index not in kept], 3 - len(kept))
+            tests.append((run.failures(ranked[0], [*kept, *rest]) / 3, (*kept, *rest)))
+        else:
+            parent = stream.choice(ranked[:4])
+            samples = hardest or tuple(stream.sample(list(every), 3))
+            steps += 1
+            if run.failures(parent, samples):
+                run.add(better([parent], ""))
+    assert steps == STEPS
+    return run
+
+
 CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
     "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
+    "coevolution": (coevolution, {"size": 3}, STEPS),
     "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
     "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
 }
@@ -112,12 +138,16 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
         name.partition("-")[0], world.task(), models=answering(world), schedule="lockstep", seed=seed, params=params,
         budget=fg.Budget(proposals=proposals),
     )  # fmt: skip
-    found = [(a.value.text["instruction"], sum(a.scores.values()) / len(a.scores)) for a in result.artifacts]
+    found = [
+        (a.value.text["instruction"], sum(a.scores.values()) / len(a.scores))
+        for a in result.artifacts
+        if a.pool != "tests"
+    ]
     assert found == expected(world, seed).held
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-@pytest.mark.parametrize("name", ["opro", "evoprompt"])
+@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution"])
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)
     result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))
