@@ -121,15 +121,9 @@ def _status(error: FlashgraphError) -> tuple[int, str]:
 
 
 def _completion(reply: Reply, model: str) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    message = dict(reply.message)
     if reply.thoughts:
         message["reasoning_content"] = reply.thoughts
-    if reply.tool_calls:
-        message["content"] = reply.text or None
-        message["tool_calls"] = [
-            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
-            for c in reply.tool_calls
-        ]
     used = reply.usage
     return {
         "id": f"chatcmpl-{secrets.token_hex(8)}",

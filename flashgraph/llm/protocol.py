@@ -240,6 +240,17 @@ class Reply:
     def truncated(self) -> bool:
         return self.finish == "length"
 
+    @property
+    def message(self) -> Message:
+        """The reply as the assistant's message of the next request: its text, or None beside its calls of tools."""
+        if not self.tool_calls:
+            return {"role": "assistant", "content": self.text}
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in self.tool_calls
+        ]
+        return {"role": "assistant", "content": self.text or None, "tool_calls": calls}
+
     def without_thoughts(self) -> Reply:
         """Return the reply with the thoughts moved from its text into ``thoughts``."""
         text, thoughts = parted(self.text)
