@@ -33,6 +33,7 @@ from flashgraph.parts import (
     within,
 )
 from flashgraph.parts.ace import Playbook, curate_prompt, parse_operations
+from flashgraph.parts.gepa import Minibatch, Proposal, solved
 from flashgraph.text import fenced
 
 HOLE = "<<here>>"
@@ -145,29 +146,29 @@ reflection = graph.include(part, "reflection")
 
 
 @attrs.frozen
-class TrialBrief(Brief):
-    """A brief about a trial: the component to rewrite, the samples that were scored, and the parent's sum of scores."""
+class MinibatchBrief(Brief):
+    """A brief about a minibatch: the component to rewrite, the scored samples, and the parent's sum of scores."""
 
-    trial: gepa.Trial
+    minibatch: Minibatch
     component: str
     seen: tuple[int, ...]
     to_beat: float
 
 
 @graph.stage(reads=base["frontier"], counts="proposals")
-def brief(batch: fg.Group[gepa.Trial, Attempt], ctx: fg.Context[ParetoFrontier]) -> TrialBrief | None:
+def brief(batch: fg.Group[Minibatch, Attempt], ctx: fg.Context[ParetoFrontier]) -> MinibatchBrief | None:
     """Make one record of each attempt; skip a perfect minibatch."""
-    seen, trial = batch.values, batch.origin
+    seen, drew = batch.values, batch.origin
     params: gepa.Params = ctx.params_of(base)
-    if not seen or gepa.solved(seen, params.perfect_score):
+    if not seen or solved(seen, params.perfect_score):
         return None
-    ctx.parents(trial.parent)
-    name = trial.components[0]
-    return TrialBrief(
+    ctx.parents(drew.parent)
+    name = drew.components[0]
+    return MinibatchBrief(
         tuple(examples([a], ctx.task, component=name) for a in seen),
-        rewriting(trial.text[name], HOLE, ctx.task, name),
-        JOIN_TEXTS.replace("<<text>>", trial.text[name]),
-        trial,
+        rewriting(drew.text[name], HOLE, ctx.task, name),
+        JOIN_TEXTS.replace("<<text>>", drew.text[name]),
+        drew,
         name,
         tuple(a.index for a in seen),
         sum(a.score for a in seen),
@@ -175,16 +176,16 @@ def brief(batch: fg.Group[gepa.Trial, Attempt], ctx: fg.Context[ParetoFrontier])
 
 
 @graph.stage
-def write(insight: Insight, ctx: fg.Context) -> gepa.Proposal:
+def write(insight: Insight, ctx: fg.Context) -> Proposal:
     """Build the child with the rewritten component."""
     lesson, text = insight.brief, fenced(insight.text)
-    assert isinstance(lesson, TrialBrief)
+    assert isinstance(lesson, MinibatchBrief)
     if not text:
         raise fg.UnusableReply("the reply holds no text between its ``` fences")
-    child = {**lesson.trial.text, lesson.component: text}
+    child = {**lesson.minibatch.text, lesson.component: text}
     params: gepa.Params = ctx.params_of(base)
     reaching = params.acceptance == "improvement_or_equal"
-    return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, ctx.task.bounds, (lesson.component,))
+    return Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, ctx.task.bounds, (lesson.component,))
 
 
 JOIN_TEXTS = """An assistant works by this instruction:
@@ -209,7 +210,7 @@ def costs(ctx: fg.Draw) -> fg.Costs:
 graph.edge(base["rollout"], brief, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(brief, reflection["shuffle"])
 graph.edge(reflection["combine"], write)
-graph.edge(write, base["trial"], scatter=gepa.Proposal.work, distinct=same_text)
+graph.edge(write, base["trial"], scatter=Proposal.work, distinct=same_text)
 
 # ---- in ACE's curation -----------------------------------------------------------------------------------
 

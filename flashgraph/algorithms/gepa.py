@@ -2,21 +2,20 @@
 
     seed --> baseline --> frontier
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
-    frontier --> cross  --------------------------> trial
+    frontier --> merge  --------------------------> trial
     frontier --> confirm --> measure --> frontier
 
 `select` draws a parent and a minibatch of training samples, and `rollout` scores the parent on it. `propose` lets a
 model rewrite the parent, given the feedback. `trial` scores the child on the same samples, and `gate` drops it unless
 it does better. `validate` scores it on the validation split. For each validation sample, the frontier keeps the
-candidates that are best there; they become the parents. `cross` joins components of two candidates, and `confirm` sends
+candidates that are best there; they become the parents. `merge` joins components of two candidates, and `confirm` sends
 the champion and the most promising candidates to more validation samples.
 
 The policies on the edges apply only where rounds overlap; `lockstep` ignores them. They let a proposal start before the
-slowest rollout ends, and admit a candidate on a random part of its validation. `patch` merges a stale child with the
+slowest rollout ends, and admit a candidate on a random part of its validation. `rebase` joins a stale child with the
 current best.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -27,20 +26,27 @@ from flashgraph.parts import (
     SHOWN_TOKENS,
     Attempt,
     Candidate,
-    Epochs,
     Frontier,
     ParetoFrontier,
-    RoundRobin,
     Validated,
-    Work,
     attempt,
-    fenced_answers,
     reachable,
     reflecting,
     rewritten,
     same_text,
 )
-from flashgraph.parts.gepa import Crossings
+from flashgraph.parts.gepa import (
+    Child,
+    Merges,
+    Minibatch,
+    Minibatches,
+    Proposal,
+    SamplesSent,
+    Turns,
+    rebased,
+    settled,
+    solved,
+)
 
 
 @attrs.frozen
@@ -66,71 +72,6 @@ class Params:
 graph = fg.Graph("gepa", doc=__doc__, params=Params)
 frontier = graph.pool("frontier", ParetoFrontier)
 
-# ---- what flows ------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Trial:
-    """A parent, its minibatch of training samples, and the components that its child rewrites."""
-
-    text: dict[str, str]
-    batch: tuple[int, ...]
-    parent: int
-    components: tuple[str, ...]
-
-    def work(self) -> list[Work]:
-        return [Work(self.text, "train", index) for index in self.batch]
-
-
-@attrs.frozen
-class Trials:
-    """Several trials drawn from one view of the frontier."""
-
-    trials: tuple[Trial, ...]
-
-
-@attrs.frozen
-class Proposal:
-    """A child, the samples of its trial, and the sum of scores that it must exceed (or reach, if ``reaching``)."""
-
-    text: dict[str, str]
-    split: str
-    batch: tuple[int, ...]
-    to_beat: float
-    reaching: bool
-    bounds: tuple[float, float]
-    rewritten: tuple[str, ...] = ()
-
-    def work(self) -> list[Work]:
-        return [Work(self.text, self.split, index) for index in self.batch]
-
-    def passes(self, reached: float) -> bool:
-        """Return whether a child with this sum of scores passes its trial."""
-        return reached > self.to_beat or (self.reaching and reached == self.to_beat)
-
-
-@attrs.frozen
-class Child(Candidate):
-    """A candidate that passed its trial, and the components in which it differs from its parent."""
-
-    rewritten: tuple[str, ...] = ()
-
-
-@attrs.frozen
-class Turns:
-    """The position in the epoch's minibatches, and the next component of each candidate."""
-
-    epochs: Epochs = attrs.field(factory=Epochs)
-    components: RoundRobin = attrs.field(factory=RoundRobin)
-
-
-@attrs.frozen
-class SamplesSent:
-    """For each artifact id, the number of validation samples that it was sent to."""
-
-    samples: Mapping[int, int] = attrs.field(factory=dict)
-
-
 # ---- sources ---------------------------------------------------------------------------------------------
 
 
@@ -141,24 +82,24 @@ def seed(ctx: fg.Draw) -> Candidate:
 
 
 @graph.source(reads=frontier, stream="sequential", state=Turns())
-def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Emit[Trial | Trials, Turns] | None:
+def select(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Emit[Minibatch | Minibatches, Turns] | None:
     """Draw parents from the frontier, and for each the next minibatches of the shuffled training set."""
-    params, names, trials = ctx.params, tuple(ctx.task.seed), list[Trial]()
+    params, names, batches = ctx.params, tuple(ctx.task.seed), list[Minibatch]()
     epochs, turns = ctx.state.epochs, ctx.state.components.joined(ctx.view.artifacts)
     for _ in range(params.parents):
         if (parent := drawn(ctx)) is None:
             return None
         for _ in range(params.samples):
             batch, epochs = epochs.next(
-                ctx.turn, params.minibatch, len(ctx.task.train), ctx.random, further=len(trials)
+                ctx.turn, params.minibatch, len(ctx.task.train), ctx.random, further=len(batches)
             )
             turn, turns = turns.next(parent.id, len(names))
             chosen = names if params.components == "all" else (names[turn],)
-            trials.append(Trial(parent.value, batch, parent.id, chosen))
-    if len(trials) > 1:  # named here, all would be parents of every child
-        return fg.Emit(Trials(tuple(trials)), Turns(epochs, turns))
-    ctx.parents(trials[0].parent)
-    return fg.Emit(trials[0], Turns(epochs, turns))
+            batches.append(Minibatch(parent.value, batch, parent.id, chosen))
+    if len(batches) > 1:  # named here, all would be parents of every child
+        return fg.Emit(Minibatches(tuple(batches)), Turns(epochs, turns))
+    ctx.parents(batches[0].parent)
+    return fg.Emit(batches[0], Turns(epochs, turns))
 
 
 def drawn(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Artifact | None:
@@ -173,24 +114,23 @@ def drawn(ctx: fg.Draw[ParetoFrontier, Params, Turns]) -> fg.Artifact | None:
     return ctx.view.draw(ctx.random, ctx.params.frontier, ctx.params.top_k if ctx.params.selection == "top_k" else None)
 
 
-@graph.source(reads=frontier, stream="sequential", state=Crossings())
-def cross(ctx: fg.Draw[ParetoFrontier, Params, Crossings]) -> fg.Emit[Proposal, Crossings] | None:
-    """Cross two candidates once a child was admitted: each gives the components that it changed since a common
-    ancestor."""
+@graph.source(reads=frontier, stream="sequential", state=Merges())
+def merge(ctx: fg.Draw[ParetoFrontier, Params, Merges]) -> fg.Emit[Proposal, Merges] | None:
+    """Merge two candidates once a child was admitted: each gives what it changed since a common ancestor."""
     held = ctx.view.artifacts
     if not ctx.params.merge or len(held) < 3:
         return None
-    grown, crossings = ctx.state.count(held, ctx.params.max_merge_invocations)
-    if not grown or crossings.due <= len(ctx.open):
-        return fg.Emit(None, crossings)
-    found, crossings = crossings.draw(
+    grown, merges = ctx.state.count(held, ctx.params.max_merge_invocations)
+    if not grown or merges.due <= len(ctx.open):
+        return fg.Emit(None, merges)
+    found, merges = merges.draw(
         held, ctx.view.dominators(ctx.params.frontier), ctx.params.merge_val_overlap_floor, ctx.random
     )
     if found is None:
-        return fg.Emit(None, crossings)
+        return fg.Emit(None, merges)
     ctx.parents(*found.parents)
     merged = Proposal(found.text, "val", found.samples, found.to_reach, True, ctx.task.bounds)
-    return fg.Emit(merged, crossings)
+    return fg.Emit(merged, merges)
 
 
 @graph.source(reads=frontier, state=SamplesSent(), evidence=True)
@@ -209,22 +149,17 @@ def confirm(ctx: fg.Draw[ParetoFrontier, Params, SamplesSent]) -> fg.Emit[Valida
 
 
 @graph.stage
-def spread(several: Trials) -> fg.Several[Trial]:
-    """Split the trials of one draw into separate items."""
-    return fg.Several(several.trials)
+def spread(several: Minibatches) -> fg.Several[Minibatch]:
+    """Split the minibatches of one draw into separate items."""
+    return fg.Several(several.batches)
 
 
 baseline = graph.stage(attempt, name="baseline", model="task", counts="evaluations")
 rollout = graph.stage(attempt, name="rollout", model="task", counts="evaluations")
 
 
-def solved(seen: Sequence[Attempt], score: float | None) -> bool:
-    """Return whether all attempts score at least ``score``; None means the task's greatest score, if it has one."""
-    return all(a.passed if score is None else a.score >= score for a in seen)
-
-
 @graph.stage(model="reflection", counts="proposals", reads=frontier)
-async def propose(batch: fg.Group[Trial, Attempt], ctx: fg.Context[ParetoFrontier, Params]) -> Proposal | None:
+async def propose(batch: fg.Group[Minibatch, Attempt], ctx: fg.Context[ParetoFrontier, Params]) -> Proposal | None:
     """Reflect on the parent's attempts and rewrite its components; skip a perfect minibatch.
 
     Under a refresh rule, the rewrite changes the newest best text instead of the parent's.
@@ -247,15 +182,9 @@ async def propose(batch: fg.Group[Trial, Attempt], ctx: fg.Context[ParetoFrontie
 trial = graph.stage(attempt, name="trial", model="task", counts="evaluations")
 
 
-def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
-    """Return whether the trials that are still open can no longer change the gate's decision."""
-    least, most = reachable(batch, batch.origin.bounds)
-    return batch.origin.passes(least) or not batch.origin.passes(most)
-
-
 @graph.stage
 def gate(batch: fg.Group[Proposal, Attempt], ctx: fg.Context) -> Child | None:
-    """Pass a child that beats its parent on the same samples, or a cross that equals its better parent."""
+    """Pass a child that beats its parent on the same samples, or a merge that equals its better parent."""
     child = batch.origin
     if not child.passes(reachable(batch, child.bounds)[0]):
         return None
@@ -267,30 +196,14 @@ measure = graph.stage(attempt, name="measure", model="task", counts="evaluations
 
 
 @graph.stage(model="reflection", reads=frontier)
-async def patch(stale: fg.Stale[Child], ctx: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
-    """Merge a stale child with the current best: rewrite the best's text in the components that the child changed."""
+async def rebase(stale: fg.Stale[Child], ctx: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
+    """Rewrite the best's text in the components that the stale child changed."""
     child, best = stale.value, ctx.view.best()
-    if best is None or not child.rewritten:
+    news = best and any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes)
+    if best is None or not news or not child.rewritten:
         return fg.Verdict.accept()
-    if not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
-        return fg.Verdict.accept()
-    prompts = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
-    new = await fenced_answers(ctx.llm, prompts)
     ctx.parents(best)
-    return fg.Verdict.patch(attrs.evolve(child, text={**best.value, **new}))
-
-
-MERGE = """Two instructions for the same assistant were improved apart from each other.
-The best one so far:
-```
-{best}
-```
-Another one, which learned from different examples:
-```
-{text}
-```
-Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
-contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
+    return fg.Verdict.patch(await rebased(child, best.value, ctx.llm))
 
 
 @graph.costs
@@ -299,14 +212,14 @@ def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
     return reflecting(ctx.params.minibatch, ctx.params.parents * ctx.params.samples)
 
 
-graph.edge(select, rollout, only=Trial, scatter=Trial.work)
-graph.edge(select, spread, only=Trials)
-graph.edge(spread, rollout, scatter=Trial.work)
+graph.edge(select, rollout, only=Minibatch, scatter=Minibatch.work)
+graph.edge(select, spread, only=Minibatches)
+graph.edge(spread, rollout, scatter=Minibatch.work)
 graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(propose, trial, scatter=Proposal.work, distinct=same_text)
-graph.edge(cross, trial, scatter=Proposal.work, distinct=same_text)
+graph.edge(merge, trial, scatter=Proposal.work, distinct=same_text)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
-most, hardest, newest = fg.sampled(24, share=0.67), fg.discriminative(window=3), fg.repair(patch, above=0)
+most, hardest, newest = fg.sampled(24, share=0.67), fg.discriminative(window=3), fg.repair(rebase, above=0)
 graph.edge(seed, baseline, scatter=Candidate.work, distinct=same_text)
 graph.edge(baseline, frontier, gather=True, release=most)
 graph.edge(gate, validate, scatter=Candidate.work, order=hardest, stale=newest, distinct=same_text)

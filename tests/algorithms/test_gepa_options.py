@@ -240,7 +240,7 @@ class Output:
         return "-"
 
 
-SCATTERS = ("select->rollout", "spread->rollout", "propose->trial", "cross->trial", "gate->validate", "seed->baseline")
+SCATTERS = ("select->rollout", "spread->rollout", "propose->trial", "merge->trial", "gate->validate", "seed->baseline")
 
 
 def ours(world: World, seed: int, draws: int, options: Options, backend: str = "asyncio") -> Trace:

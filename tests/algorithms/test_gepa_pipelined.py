@@ -101,9 +101,9 @@ def test_the_same_log_on_both_backends() -> None:
 
 
 def test_crosses_take_each_component_from_a_parent() -> None:
-    """Each component of a cross comes from one of its two parents."""
+    """Each component of a merge comes from one of its two parents."""
     result, _ = run(MERGES, components=3)
-    emitted = [e for e in result.events if isinstance(e, Emitted) and e.source == "cross"]
+    emitted = [e for e in result.events if isinstance(e, Emitted) and e.source == "merge"]
     texts = {a.id: a.value for a in result.artifacts}
     pairs = [
         (a, texts[a.parents[0]], texts[a.parents[1]])
@@ -143,7 +143,7 @@ def test_a_resumed_run_keeps_its_turns_and_crosses(tmp_path: Path) -> None:
     assert [(a.parents, a.value, a.scores) for a in resumed.artifacts] == [
         (a.parents, a.value, a.scores) for a in whole.artifacts
     ]
-    assert [e for e in resumed.events if isinstance(e, Emitted) and e.source == "cross"]
+    assert [e for e in resumed.events if isinstance(e, Emitted) and e.source == "merge"]
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])

@@ -290,8 +290,8 @@ def test_a_graph_of_ones_own(cli: Cli) -> None:
 
 def test_commas_inside_of_a_policy() -> None:
     """A comma in parentheses belongs to the value."""
-    assert simulate.sweep_of(("validate->frontier.stale=discard(4),repair(patch, above=2)",)) == {
-        "validate->frontier.stale": ("discard(4)", "repair(patch, above=2)")
+    assert simulate.sweep_of(("validate->frontier.stale=discard(4),repair(rebase, above=2)",)) == {
+        "validate->frontier.stale": ("discard(4)", "repair(rebase, above=2)")
     }
 
 

@@ -284,7 +284,7 @@ def test_a_class_that_the_graph_has_not() -> None:
     """Decoding a class that the graph lacks raises an error that names it, and creates nothing."""
     _, data, _ = there_and_back(Point(1.0))
     with pytest.raises(DataError, match="'Point', which is not a type of this graph"):
-        codec_of(Leaf).decode(data, str)
+        codec_of(Inside).decode(data, str)
 
 
 def test_classes_of_one_name_are_told_apart() -> None:
@@ -387,3 +387,24 @@ def deep() -> list[Any]:
 def test_what_is_nested_too_deeply_is_refused(make: Callable[[], Any]) -> None:
     with pytest.raises(DataError, match="nested too deeply, or holds itself"):
         Codec(()).encode(make(), str)
+
+
+@attrs.frozen
+class Inside:
+    number: int = 0
+
+
+@attrs.frozen
+class Holder:
+    inside: Inside = Inside()
+    several: tuple[Inside, ...] = ()
+    unknown: NoSuchName = None  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_the_classes_of_fields_are_known() -> None:
+    """Also where annotations are texts, as in modules that import annotations from __future__."""
+    texts: dict[str, str] = {}
+    value = Holder(Inside(3), (Inside(4), Inside(5)))
+    codec = Codec([Holder])
+    data = json.loads(json.dumps(codec.encode(value, lambda text: texts.setdefault(text, text))))
+    assert codec.decode(data, texts.__getitem__) == value

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.algorithms import gepa
 from flashgraph.errors import DataError
 from flashgraph.graph.ports import Group, Member
 from flashgraph.parts.evaluation import Attempt, Work, reachable
+from flashgraph.parts.gepa import Proposal, settled
 
 BOUNDS = st.sampled_from([(0.0, 1.0), (-2.0, 3.0), (float("-inf"), float("inf"))])
 STATES = st.lists(st.sampled_from(["arrived", "open", "failed"]), min_size=1, max_size=6)
@@ -57,18 +57,18 @@ def test_the_gate_is_settled_for_good(states: list[str], to_beat: float, reachin
     some = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 1.0])
     scores = data.draw(st.lists(some, min_size=len(states), max_size=len(states)))
     close = data.draw(st.sampled_from([to_beat, sum(scores), sum(reversed(scores))]))
-    child = gepa.Proposal({"instruction": "x"}, "train", tuple(range(len(states))), close, reaching, (0.0, 1.0))
+    child = Proposal({"instruction": "x"}, "train", tuple(range(len(states))), close, reaching, (0.0, 1.0))
     now, then = batches(child, states, scores)
-    if gepa.settled(now):
+    if settled(now):
         assert child.passes(sum(a.score for a in now.values)) == child.passes(sum(a.score for a in then.values))
 
 
-@pytest.mark.parametrize(("there", "settled"), [([0.0, 0.0], True), ([0.0, 1.0], False), ([1.0, 1.0], True)])
-def test_the_gate_need_not_wait(there: list[float], settled: bool) -> None:
+@pytest.mark.parametrize(("there", "decided"), [([0.0, 0.0], True), ([0.0, 1.0], False), ([1.0, 1.0], True)])
+def test_the_gate_need_not_wait(there: list[float], decided: bool) -> None:
     """Two of three trials show that a sum of 1 is out of reach, or already exceeded."""
-    child = gepa.Proposal({"instruction": "x"}, "train", (0, 1, 2), 1.0, False, (0.0, 1.0))
+    child = Proposal({"instruction": "x"}, "train", (0, 1, 2), 1.0, False, (0.0, 1.0))
     now, _ = batches(child, ["arrived", "arrived", "open"], [*there, 0.0])
-    assert gepa.settled(now) is settled
+    assert settled(now) is decided
 
 
 def test_a_score_outside_of_the_bounds_is_an_error() -> None:

@@ -111,8 +111,8 @@ def test_a_setting_may_leave_a_repair_stage_unused() -> None:
 
 def test_a_rule_may_name_a_stage() -> None:
     """A repair rule takes the name of a stage."""
-    schedule, _ = applied({"gate->validate.stale": "discard(9) | repair(patch, above=1, times=2)"})
-    assert schedule.edges["gate->validate"]["stale"] == fg.discard(9) | fg.repair("patch", 1, times=2)
+    schedule, _ = applied({"gate->validate.stale": "discard(9) | repair(rebase, above=1, times=2)"})
+    assert schedule.edges["gate->validate"]["stale"] == fg.discard(9) | fg.repair("rebase", 1, times=2)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +287,9 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "Fix: fg.discard(above=4) or fg.repair(STAGE)",
     ),
     (
-        {"gate->validate.stale": "repair(pach)"}, {},
-        FITS.format("gate->validate") + "found repair(pach); expected a stage of this graph that takes fg.Stale[T] "
-        "and returns fg.Verdict[T].\nFix: did you mean 'patch'?",
+        {"gate->validate.stale": "repair(rebse)"}, {},
+        FITS.format("gate->validate") + "found repair(rebse); expected a stage of this graph that takes fg.Stale[T] "
+        "and returns fg.Verdict[T].\nFix: did you mean 'rebase'?",
     ),
 ]  # fmt: skip
 

@@ -160,7 +160,7 @@ def test_short_names() -> None:
     early = ("baseline", "validate", "measure")
     halves = {f"{name}->frontier.release": "fraction(0.5)" for name in early}
     assert expanded(spec, {"alpha": "0.5", "window": "3"}) == {**halves, "window": "3"}
-    calling = ("baseline", "rollout", "propose", "trial", "validate", "measure", "patch")
+    calling = ("baseline", "rollout", "propose", "trial", "validate", "measure", "rebase")
     assert expanded(spec, {"workers": "4"}) == {f"{name}.workers": "4" for name in calling}
     with pytest.raises(fg.DataError, match="has no edge to a pool with a release"):
         expanded(load_graph("ace").spec, {"alpha": "0.5"})

@@ -1,12 +1,23 @@
-"""The parts of GEPA alone: its pool and its merge."""
+"""The parts of GEPA alone: its items, its pool, its merge and its repair."""
 
-from flashgraph.parts.gepa.crossover import Cross, Crossings
+from flashgraph.parts.gepa.items import Child, Minibatch, Minibatches, Proposal, SamplesSent, Turns, settled, solved
+from flashgraph.parts.gepa.merges import Merge, Merges
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
+from flashgraph.parts.gepa.rebasing import rebased
 
 __all__ = [
     "FRONTIERS",
-    "Cross",
-    "Crossings",
+    "Child",
     "Frontier",
+    "Merge",
+    "Merges",
+    "Minibatch",
+    "Minibatches",
     "ParetoFrontier",
+    "Proposal",
+    "SamplesSent",
+    "Turns",
+    "rebased",
+    "settled",
+    "solved",
 ]

@@ -12,8 +12,9 @@ import enum
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
 from functools import cache
-from typing import Any, get_origin
+from typing import Any, get_origin, get_type_hints
 
 import attrs
 
@@ -68,8 +69,8 @@ class Codec:
             number += 1
             name = f"{kind.__qualname__}#{number}"
         self._classes[name], self._names[kind] = kind, name
-        for hint in getattr(kind, "__annotations__", {}).values():
-            for part in parts(hint) if not isinstance(hint, str) else ():
+        for hint in _hints(kind):
+            for part in parts(hint):
                 inner = get_origin(part) or part
                 if inspect.isclass(inner):
                     self._know(inner)
@@ -216,6 +217,19 @@ def _own(graph: GraphSpec) -> set[type]:
     bodies = [inspect.unwrap(body) for body in [*(s.body for s in graph.sources), *(s.body for s in graph.stages)]]
     found = [value for body in bodies for value in getattr(body, "__globals__", {}).values()]
     return {value for value in found if inspect.isclass(value)}
+
+
+def _hints(kind: type) -> list[Any]:
+    """Return the types of a class's fields, without those whose names cannot be resolved."""
+    found = []
+    for hint in getattr(kind, "__annotations__", {}).values():
+        if not isinstance(hint, str):
+            found.append(hint)
+            continue
+        holder = type("", (), {"__annotations__": {"hint": hint}, "__module__": kind.__module__})
+        with suppress(Exception):  # a name of a function's own, or one that only type checkers see
+            found.append(get_type_hints(holder, localns=dict(vars(kind)))["hint"])
+    return found
 
 
 @cache

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.parts.gepa.crossover import SUBSAMPLE, Cross, Crossings
+from flashgraph.parts.gepa.merges import SUBSAMPLE, Merge, Merges
 
 
 def artifact(number: int, text: str, scores: Sequence[float], *parents: int) -> fg.Artifact:
@@ -28,29 +28,29 @@ LEFT = artifact(1, "ba", [1, 1, 1, 0, 0, 0, 0, 0], 0)
 RIGHT = artifact(2, "ac", [0, 0, 0, 1, 1, 1, 0, 0], 0)
 
 
-def draw(artifacts: dict[int, fg.Artifact], candidates: Sequence[int], seed: int = 0) -> Cross | None:
-    return Crossings().draw(artifacts, candidates, 5, random.Random(seed))[0]
+def draw(artifacts: dict[int, fg.Artifact], candidates: Sequence[int], seed: int = 0) -> Merge | None:
+    return Merges().draw(artifacts, candidates, 5, random.Random(seed))[0]
 
 
 @given(st.integers(0, 50))
 def test_a_cross_takes_each_sides_changes(seed: int) -> None:
-    """A cross takes each side's changes, and must reach the better parent on samples of all three kinds."""
-    cross = draw(held(SEED, LEFT, RIGHT), [1, 2], seed)
-    assert cross is not None
-    assert (cross.text, cross.parents) == ({"c0": "b", "c1": "c"}, (1, 2))
-    assert sorted(s // 3 for s in cross.samples) in ([0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2])
-    assert len(set(cross.samples)) == SUBSAMPLE
-    assert cross.to_reach == 2.0
+    """A merge takes each side's changes, and must reach the better parent on samples of all three kinds."""
+    merge = draw(held(SEED, LEFT, RIGHT), [1, 2], seed)
+    assert merge is not None
+    assert (merge.text, merge.parents) == ({"c0": "b", "c1": "c"}, (1, 2))
+    assert sorted(s // 3 for s in merge.samples) in ([0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2])
+    assert len(set(merge.samples)) == SUBSAMPLE
+    assert merge.to_reach == 2.0
 
 
 def test_a_component_changed_twice_is_the_better_ones() -> None:
     """A component that both changed comes from the parent with the better mean score."""
     better = artifact(1, "bda", [1.0] * 8, 0)
-    cross = draw(held(artifact(0, "aaa", [0.1] * 8), better, artifact(2, "cea", [0.5] * 8, 0)), [1, 2])
-    assert cross is None, "no component was changed on one side only"
-    cross = draw(held(artifact(0, "aaa", [0.1] * 8), better, artifact(2, "cac", [0.5] * 8, 0)), [1, 2])
-    assert cross is not None
-    assert cross.text == {"c0": "b", "c1": "d", "c2": "c"}
+    merge = draw(held(artifact(0, "aaa", [0.1] * 8), better, artifact(2, "cea", [0.5] * 8, 0)), [1, 2])
+    assert merge is None, "no component was changed on one side only"
+    merge = draw(held(artifact(0, "aaa", [0.1] * 8), better, artifact(2, "cac", [0.5] * 8, 0)), [1, 2])
+    assert merge is not None
+    assert merge.text == {"c0": "b", "c1": "d", "c2": "c"}
 
 
 @pytest.mark.parametrize(
@@ -70,26 +70,26 @@ def test_there_is_nothing_to_cross(artifacts: dict[int, fg.Artifact]) -> None:
 
 
 def test_a_cross_is_made_once() -> None:
-    first, cursor = Crossings().draw(held(SEED, LEFT, RIGHT), [1, 2], 5, random.Random(0))
+    first, cursor = Merges().draw(held(SEED, LEFT, RIGHT), [1, 2], 5, random.Random(0))
     assert first is not None
     assert cursor.draw(held(SEED, LEFT, RIGHT), [1, 2], 5, random.Random(1)) == (None, cursor)
 
 
 def test_ancestors_of_no_score_are_drawn_alike() -> None:
     """Ancestors with scores of 0 are drawn with equal weights; the published implementation fails here."""
-    cross = draw(held(artifact(0, "aa", [0.0] * 8), LEFT, RIGHT), [1, 2])
-    assert cross is not None
+    merge = draw(held(artifact(0, "aa", [0.0] * 8), LEFT, RIGHT), [1, 2])
+    assert merge is not None
 
 
 def test_an_accepted_child_makes_a_cross_due_and_an_accepted_cross_takes_one_off() -> None:
-    """Each accepted child makes a cross due, and an accepted cross takes one off; the seed counts for nothing."""
-    grown, cursor = Crossings().count(held(SEED), 1)
+    """Each accepted child makes a merge due, and an accepted merge takes one off; the seed counts for nothing."""
+    grown, cursor = Merges().count(held(SEED), 1)
     assert (grown, cursor.due) == (False, 0)
     grown, cursor = cursor.count(held(SEED, LEFT, RIGHT), 1)
     assert (grown, cursor.due) == (True, 2)
     _, cursor = cursor.draw(held(SEED, LEFT, RIGHT), [1, 2], 5, random.Random(0))
-    crossed = artifact(3, "bc", [1.0] * 8, 1, 2)
-    grown, cursor = cursor.count(held(SEED, LEFT, RIGHT, crossed), 1)
+    merged = artifact(3, "bc", [1.0] * 8, 1, 2)
+    grown, cursor = cursor.count(held(SEED, LEFT, RIGHT, merged), 1)
     assert (grown, cursor.due, cursor.accepted) == (False, 1, 1)
-    grown, cursor = cursor.count(held(SEED, LEFT, RIGHT, crossed, artifact(4, "ba", [1.0] * 8, 0)), 1)
+    grown, cursor = cursor.count(held(SEED, LEFT, RIGHT, merged, artifact(4, "ba", [1.0] * 8, 0)), 1)
     assert (grown, cursor.due) == (True, 1), "as many as may be have been accepted: no further one becomes due"

@@ -1,4 +1,4 @@
-"""Cross two candidates that differ from a common ancestor in different components (GEPA's merge).
+"""Merge two candidates that differ from a common ancestor in different components (GEPA, appendix F).
 
 The published implementation draws pairs, ancestors and ties from the run's single random stream, and iterates over sets
 of small integers. This module does the same, because lockstep must make the same draws.
@@ -14,19 +14,19 @@ import attrs
 
 from flashgraph.graph.ports import Artifact
 
-__all__ = ["Cross", "Crossings"]
+__all__ = ["Merge", "Merges"]
 
 ATTEMPTS = 10
 """The rounds of the search, and the pairs drawn in each."""
 SUBSAMPLE = 5
-"""The validation samples that a cross is tried on."""
+"""The validation samples that a merge is tried on."""
 
 Artifacts = Mapping[int, Artifact]
 
 
 @attrs.frozen
-class Cross:
-    """A cross of two artifacts: its text, its parents, and the samples on which its sum of scores must reach
+class Merge:
+    """A merge of two artifacts: its text, its parents, and the samples on which its sum of scores must reach
     ``to_reach``.
 
     ``to_reach`` is the sum of the better parent.
@@ -39,8 +39,8 @@ class Cross:
 
 
 @attrs.frozen
-class Crossings:
-    """The memory of a source of crosses: how many are ``due``, how many were ``accepted``, and which were tried.
+class Merges:
+    """The memory of a source of merges: how many are ``due``, how many were ``accepted``, and which were tried.
 
     ``tried`` holds (parent, parent, ancestor); ``made`` holds (parent, parent, the origin of each component).
     """
@@ -51,18 +51,18 @@ class Crossings:
     tried: frozenset[tuple[int, int, int]] = frozenset()
     made: frozenset[tuple[int, int, tuple[int, ...]]] = frozenset()
 
-    def count(self, artifacts: Artifacts, most: int) -> tuple[bool, Crossings]:
-        """Return whether children other than crosses were admitted since the last count, and the cursor after it.
+    def count(self, artifacts: Artifacts, most: int) -> tuple[bool, Merges]:
+        """Return whether children other than merges were admitted since the last count, and the cursor after it.
 
-        Each such child makes one cross due, while fewer than ``most`` were accepted. An accepted cross is no longer
+        Each such child makes one merge due, while fewer than ``most`` were accepted. An accepted merge is no longer
         due.
         """
         due, accepted, grown = self.due, self.accepted, False
-        crossed = {(first, second) for first, second, _ in self.tried}
+        merged = {(first, second) for first, second, _ in self.tried}
         for artifact in artifacts.values():
             if artifact.id <= self.newest or not artifact.parents:
                 continue
-            if artifact.parents in crossed:
+            if artifact.parents in merged:
                 due, accepted = due - 1, accepted + 1
             else:
                 due, grown = due + (accepted < most), True
@@ -71,8 +71,8 @@ class Crossings:
 
     def draw(
         self, artifacts: Artifacts, candidates: Sequence[int], overlap: int, stream: random.Random
-    ) -> tuple[Cross | None, Crossings]:
-        """Return a new cross of two of the ``candidates``, or None after too many attempts, and the cursor after it.
+    ) -> tuple[Merge | None, Merges]:
+        """Return a new merge of two of the ``candidates``, or None after too many attempts, and the cursor after it.
 
         Its parents both have scores for at least ``overlap`` samples.
         """
@@ -89,8 +89,8 @@ class Crossings:
                 continue
             samples = _subsample(first.scores, second.scores, stream)
             to_reach = max(sum(parent.scores[s] for s in samples) for parent in (first, second))
-            cross = Cross(text, (first.id, second.id), samples, to_reach)
-            return cross, attrs.evolve(self, tried=self.tried | {found}, made=self.made | {made})
+            merge = Merge(text, (first.id, second.id), samples, to_reach)
+            return merge, attrs.evolve(self, tried=self.tried | {found}, made=self.made | {made})
         return None, self
 
     def _pair(
@@ -138,7 +138,7 @@ def _ancestors(artifact: int, artifacts: Artifacts) -> list[int]:
 def _crossed(
     first: Artifact, second: Artifact, ancestor: Artifact, stream: random.Random
 ) -> tuple[dict[str, str], tuple[int, ...]]:
-    """Return the text of a cross, and the artifact that each component came from.
+    """Return the text of a merge, and the artifact that each component came from.
 
     A component that one side changed comes from that side; one that both changed comes from the better side.
     """
