@@ -12,7 +12,7 @@ DEMO_SEED ?= 0
 DEMO_MODEL ?= local?max_tokens=1000
 PROOF_SCALE ?= 1
 
-.PHONY: help install demo test test-slow vllm-test docs lint typecheck format proof coverage mutants bench bench-real lock build clean
+.PHONY: help install demo test test-slow vllm-test docs pictures lint typecheck format proof coverage mutants bench bench-real lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -57,6 +57,9 @@ coverage: $(READY)  ## fails unless their own tests run every branch of the grap
 docs: $(READY)  ## the site of docs/ in build/site, from pages and code; a warning is an error
 	$(GROUP) docs | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+pictures: $(READY)  ## the drawings and screenshots of docs/
+	$(BIN)/python -m tests.docs.pictures --pages
 
 lint: $(READY)  ## ruff, and the linter of prose
 	$(BIN)/ruff check .

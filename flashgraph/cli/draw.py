@@ -10,22 +10,22 @@ from flashgraph.text.terminal import say
 
 __all__ = ["command"]
 
-KINDS = (".svg", ".png", ".md", ".html")
+KINDS = (".svg", ".png", ".md", ".html", ".dot")
 
 
-@click.command("draw", short_help="Draw GRAPH as .svg, .png, .md or .html.")
+@click.command("draw", short_help="Draw GRAPH as .svg, .png, .md, .html or .dot.")
 @click.argument("graph")
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write; its suffix sets the format: .svg, .png, .md (Mermaid) or .html.",
+    help="The file to write; its suffix sets the format: .svg, .png, .md (Mermaid), .html or .dot (Graphviz).",
 )
 def command(graph: str, output: Path) -> None:
     """Draw GRAPH: stages with their types, edges with their policies, and pools with their readers.
 
-    This executes the graph file: draw only files that you trust. All formats but .md need matplotlib: pip install
+    This executes the graph file: draw only files that you trust. Only .png needs an extra: pip install
     'flashgraph[draw]'.
     """
     if output.suffix not in KINDS:
@@ -36,17 +36,20 @@ def command(graph: str, output: Path) -> None:
     from flashgraph.graph.loading import load_graph
     from flashgraph.observe.description import describe
     from flashgraph.observe.figure import figure
-    from flashgraph.observe.tables import html, markdown
+    from flashgraph.observe.svg import svg
+    from flashgraph.observe.tables import dot, html, markdown
     from flashgraph.observe.words import unwritable
 
     found = describe(load_graph(graph))
     match output.suffix:
         case ".svg":
-            content = figure(found, "svg")
+            content = svg(found).encode()
         case ".png":
-            content = figure(found, "png")
+            content = figure(found)
         case ".md":
             content = markdown(found).encode()
+        case ".dot":
+            content = dot(found).encode()
         case _:
             content = html(found).encode()
     try:

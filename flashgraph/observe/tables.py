@@ -1,4 +1,4 @@
-"""A graph as tables, and pages that hold them: Markdown with a Mermaid drawing, HTML with an SVG."""
+"""A graph as tables, in the languages of Mermaid and Graphviz, and as pages of Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from html import escape
 import attrs
 
 from flashgraph.observe.description import Description, Node
-from flashgraph.observe.figure import figure, role_colours
+from flashgraph.observe.geometry import node_lines
+from flashgraph.observe.palette import POOL, SOURCE, role_colours
+from flashgraph.observe.svg import svg
 from flashgraph.text.terminal import clean
 
-__all__ = ["Table", "html", "markdown", "mermaid", "tables"]
+__all__ = ["Table", "dot", "html", "markdown", "mermaid", "tables"]
 
 
 @attrs.frozen
@@ -58,8 +60,8 @@ def mermaid(graph: Description) -> str:
         classes.setdefault(_class(graph, node), []).append(_id(node.name))
     for style, ids in classes.items():
         lines.append(f"    class {','.join(ids)} {style}")
-    lines += ["    classDef pool fill:#e3f4e6,stroke:#3a8a4d,color:#1f2933"]
-    lines += ["    classDef source fill:#fff6d1,stroke:#b18a06,color:#1f2933"]
+    for style, (fill, border) in (("pool", POOL), ("source", SOURCE)):
+        lines.append(f"    classDef {style} fill:{fill},stroke:{border},color:#1f2933")
     for k, (fill, border) in enumerate(role_colours(graph).values()):
         lines.append(f"    classDef model{k} fill:{fill},stroke:{border},color:#1f2933")
         lines.append(f"    classDef repair{k} fill:{fill},stroke:{border},color:#1f2933,stroke-dasharray:5 3")
@@ -84,8 +86,40 @@ def _small(node: Node) -> tuple[str, ...]:
 
 
 def _id(name: str) -> str:
+    """Return an identifier that no other name has: ``a.b`` and ``a_b`` are two nodes."""
     # The prefix keeps names such as "end" apart from Mermaid's keywords.
-    return "n_" + re.sub(r"\W", "_", name)
+    return "n_" + re.sub(r"[^0-9A-Za-z_]", lambda sign: f"_{ord(sign[0]):x}_", name.replace("_", "__"))
+
+
+def dot(graph: Description) -> str:
+    """Return the graph in the language of Graphviz, to lay it out or to change it with other programs."""
+    shapes = {"pool": "cylinder", "source": "oval", "stage": "box", "repair": "box"}
+    lines = [
+        f"digraph {_dotted(graph.name)} {{",
+        "  rankdir=TB; node [style=filled, fontname=sans]; edge [fontname=sans];",
+    ]
+    colours = role_colours(graph)
+    for node in graph.nodes:
+        fill, border = {"pool": POOL, "source": SOURCE}.get(node.kind) or colours[node.role]
+        style = ', style="filled,dashed"' if node.kind == "repair" else ""
+        label = _dotted(*(node.name, *node_lines(node)))
+        look = f'shape={shapes[node.kind]}, fillcolor="{fill}", color="{border}"{style}'
+        lines.append(f"  {_dotted(node.name)} [label={label}, {look}];")
+    for link in graph.links:
+        label = _dotted(*(text for text in (link.flows, *link.policies) if text))
+        lines.append(f"  {_dotted(link.src)} -> {_dotted(link.dst)} [label={label}];")
+    lines += [f"  {_dotted(pool)} -> {_dotted(reader)} [style=dashed];" for pool, reader in graph.reads]
+    for link in graph.links:
+        for repair in link.repairs:
+            label = _dotted(f"repairs {link.name}")
+            lines.append(f"  {_dotted(repair)} -> {_dotted(link.dst)} [style=dotted, arrowhead=none, label={label}];")
+    return "\n".join([*lines, "}\n"])
+
+
+def _dotted(*lines: str) -> str:
+    """Return lines as one quoted text of Graphviz's language."""
+    plain = (" ".join(clean(line).split()).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return '"' + "\\n".join(plain) + '"'
 
 
 MERMAID = str.maketrans(
@@ -143,9 +177,7 @@ td:first-child { font-weight: 600 }
 
 
 def html(graph: Description) -> str:
-    """Return a standalone HTML page with the drawing and the tables.  Raises `DataError` without matplotlib."""
-    picture = figure(graph, "svg").decode()
-    picture = picture[picture.index("<svg") :]
+    """Return a standalone HTML page with the drawing and the tables."""
     parts = []
     for table in tables(graph):
         head = "".join(f"<th>{_shown(c)}</th>" for c in table.columns)
@@ -154,7 +186,7 @@ def html(graph: Description) -> str:
     params = f"<p>Parameters: {_shown(', '.join(graph.params))}</p>" if graph.params else ""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{_shown(graph.name)}</title>\n'
-        f"<style>{STYLE}</style></head>\n<body>\n{picture}\n{params}\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n{svg(graph)}\n{params}\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
 
 

@@ -16,6 +16,9 @@ __all__ = ["described", "drawing"]
 SCALE = 96
 """The pixels of an inch."""
 
+COUNT = (0.36, 0.2)
+"""The size of a count on an edge, in inches."""
+
 MARGIN = 0.25
 """The free space around a drawing, in inches."""
 
@@ -30,7 +33,7 @@ def described(header: Header) -> Description:
         word = kind.split(maxsplit=1)[0]
         if word not in ("pool", "source", "stage"):
             continue
-        nodes.append(Node(name, _kind(word, name in repairers), None, "", "", ()))
+        nodes.append(Node(name, _kind(word, name in repairers), None, "", "", ("",)))  # a line for its numbers
         pool = kind.rpartition("reads ")[2] if "reads " in kind else "None"
         if pool != "None":
             reads.append((pool, name))
@@ -38,56 +41,36 @@ def described(header: Header) -> Description:
 
 
 def drawing(header: Header) -> dict[str, Any]:
-    """Return boxes and lines in pixels, y downwards; without boxes if the graph cannot be laid out."""
+    """Return boxes and lines in pixels, with a spot on each edge for the number of items that wait there."""
     graph = described(header)
-    try:
-        layout = lay_out(graph)
-        left, bottom, right, top = layout.bounds
-    except Exception:  # a journal of another version: the page lists the nodes instead
-        return {"width": 0, "height": 0, "nodes": [], "lines": [], "edges": _edges(graph), "names": _names(graph)}
+    layout = lay_out(graph, "right", COUNT)
+    left, top, right, bottom = layout.bounds
 
-    def x(inches: float) -> float:
-        return round((inches - left + MARGIN) * SCALE, 1)
+    def place(x: float, y: float) -> list[float]:
+        return [round((x - left + MARGIN) * SCALE, 1), round((y - top + MARGIN) * SCALE, 1)]
 
-    def y(inches: float) -> float:
-        return round((top - inches + MARGIN) * SCALE, 1)
-
-    nodes = [
+    nodes = []
+    for name, box in layout.boxes.items():
+        x, y = place(box.left, box.top)
+        size = {"width": round(box.width * SCALE, 1), "height": round(box.height * SCALE, 1)}
+        nodes.append({"name": name, "kind": box.node.kind, "x": x, "y": y, **size})
+    lines = [
         {
-            "name": name, "kind": box.node.kind, "x": x(box.left), "y": y(box.top),
-            "width": round(box.width * SCALE, 1), "height": round(box.height * SCALE, 1),
+            "kind": route.kind,
+            "edge": route.edge if route.kind == "edge" else "",
+            "points": [place(*point) for point in route.points],
+            "spot": None if route.spot is None else place(*route.spot),
         }
-        for name, box in layout.boxes.items()
-    ]  # fmt: skip
-    lines = [{"kind": route.kind, "points": [[x(a), y(b)] for a, b in route.points]} for route in layout.routes]
-    _name(lines, nodes, graph)
+        for route in layout.routes
+    ]
     return {
         "width": round((right - left + 2 * MARGIN) * SCALE),
-        "height": round((top - bottom + 2 * MARGIN) * SCALE),
+        "height": round((bottom - top + 2 * MARGIN) * SCALE),
         "nodes": nodes,
         "lines": lines,
-        "edges": _edges(graph),
-        "names": _names(graph),
+        "edges": [link.name for link in graph.links],
+        "names": [node.name for node in graph.nodes],
     }
-
-
-def _name(lines: list[dict[str, Any]], nodes: list[dict[str, Any]], graph: Description) -> None:
-    """Give each line of an edge its edge's name: the one between the boxes that its ends touch."""
-    names = {link.name for link in graph.links}
-    for line in lines:
-        name = "->".join(_nearest(nodes, point) for point in (line["points"][0], line["points"][-1]))
-        line["edge"] = name if line["kind"] == "edge" and name in names else ""
-
-
-def _nearest(nodes: list[dict[str, Any]], point: list[float]) -> str:
-    """Return the name of the node that is nearest to a point."""
-    return str(min(nodes, key=lambda node: _distance(node, point))["name"])
-
-
-def _distance(node: Mapping[str, Any], point: list[float]) -> float:
-    dx = max(node["x"] - point[0], 0, point[0] - node["x"] - node["width"])
-    dy = max(node["y"] - point[1], 0, point[1] - node["y"] - node["height"])
-    return float(dx * dx + dy * dy)
 
 
 def _kind(word: str, repairs: bool) -> Literal["pool", "source", "stage", "repair"]:
@@ -102,11 +85,3 @@ def _link(name: str, kind: str, policies: Mapping[str, str]) -> Link:
     repairs = tuple(re.findall(r"repair\((\w[\w.]*)", stale))
     loop = re.search(r"loop=(\d+)", kind)
     return Link(src, dst, "", (), repairs, int(loop[1]) if loop else None)
-
-
-def _edges(graph: Description) -> list[str]:
-    return [link.name for link in graph.links]
-
-
-def _names(graph: Description) -> list[str]:
-    return [node.name for node in graph.nodes]

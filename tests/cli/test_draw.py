@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import FILES, Cli
 
-STARTS = {"svg": b"<?xml", "png": b"\x89PNG", "md": b"# gepa", "html": b"<!DOCTYPE html>"}
+STARTS = {"svg": b"<svg", "png": b"\x89PNG", "md": b"# gepa", "html": b"<!DOCTYPE html>", "dot": b"digraph"}
 
 
 @pytest.mark.parametrize("kind", STARTS)
@@ -26,7 +26,7 @@ def test_another_ending_is_a_usage_error(cli: Cli) -> None:
     """Another suffix is a usage error that lists the formats."""
     ended = cli("draw", "gepa", "-o", "x.pdf")
     assert ended.code == 2
-    assert "found 'x.pdf', expected a name that ends in one of .svg, .png, .md, .html" in ended.err
+    assert "found 'x.pdf', expected a name that ends in one of .svg, .png, .md, .html, .dot" in ended.err
 
 
 def test_a_file_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_file_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_without_matplotlib(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without matplotlib the message names the extra, and Markdown still works."""
+    """Without matplotlib the message names the extra, and other formats still work."""
     found = importlib.import_module
 
     def missing(name: str, *rest: Any) -> Any:
@@ -46,10 +46,11 @@ def test_without_matplotlib(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monkey
         return found(name, *rest)
 
     monkeypatch.setattr("flashgraph.observe.figure.import_module", missing)
-    ended = cli("draw", "gepa", "-o", tmp_path / "x.svg")
+    ended = cli("draw", "gepa", "-o", tmp_path / "x.png")
     assert ended.code == 1
     assert "pip install 'flashgraph[draw]'" in ended.err
     assert cli("draw", "gepa", "-o", tmp_path / "x.md").code == 0
+    assert cli("draw", "gepa", "-o", tmp_path / "x.svg").code == 0
 
 
 def test_a_wrong_graph_is_not_drawn(cli: Cli, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from flashgraph.graph.loading import load_graph
 from flashgraph.llm import resolve
 from tests.docs.generated import API, pages
 from tests.docs.pages import PAGES, ROOT, blocks
+from tests.docs.pictures import drawings
 from tests.graph.kit import MISTAKES
 from tests.test_surface import PUBLIC
 
@@ -129,3 +130,10 @@ def test_docstrings_explain_every_option(method: str, options: set[str]) -> None
     described = re.findall(r"^            (\w+): ", getattr(fg.Graph, method).__doc__, re.M)
     assert set(described) == set(options)
     assert len(described) == len(options)
+
+
+@pytest.mark.parametrize("path", drawings(), ids=lambda path: path.stem)
+def test_drawings_have_every_node(path: Path) -> None:
+    """The drawing in docs/ has the graph's nodes.  Fix: python -m tests.docs.pictures."""
+    nodes = re.compile("<desc[^>]*>(.*?)</desc>")
+    assert nodes.findall(path.read_text(encoding="utf-8")) == nodes.findall(drawings()[path])

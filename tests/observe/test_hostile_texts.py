@@ -11,7 +11,8 @@ import pytest
 
 from flashgraph.observe.description import Description, Link, Node, describe
 from flashgraph.observe.figure import figure
-from flashgraph.observe.tables import html, markdown, mermaid
+from flashgraph.observe.svg import svg
+from flashgraph.observe.tables import dot, html, markdown, mermaid
 
 from .graphs import playbook
 
@@ -74,6 +75,22 @@ def test_a_page_has_one_fence_and_no_tag(text: str) -> None:
     page.encode()
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_graphviz_has_one_statement_a_line(text: str) -> None:
+    """Each line of DOT is one statement whose texts are quoted."""
+    for line in dot(described(text)).splitlines()[2:-1]:
+        plain = re.sub(r'"(?:[^"\\]|\\.)*"', "", line)
+        assert re.fullmatch(r"  (?: -> )?[ \w=,\[\]>-]*;", plain), line
+
+
+def test_names_that_differ_in_signs_are_two_nodes() -> None:
+    """In Mermaid ``a.b``, ``a_b`` and ``a__b`` have different identifiers."""
+    nodes = tuple(Node(name, "stage", None, "T", "T", ()) for name in ("a.b", "a_b", "a__b", "a-b", "a b", "a_2e_b"))
+    said = mermaid(Description("g", "", (), nodes, (), (), 64))
+    ids = [line.split("[")[0].strip() for line in said.splitlines() if "[" in line]
+    assert len(set(ids)) == len(nodes)
+
+
 class Tags(HTMLParser):
     """A parser that collects the tags of a page and their attributes."""
 
@@ -90,7 +107,7 @@ class Tags(HTMLParser):
 def test_a_picture_and_its_page(text: str) -> None:
     """A picture holds no formula and is valid XML."""
     found = described(text)
-    ElementTree.fromstring(figure(found, "svg"))
+    ElementTree.fromstring(svg(found))
     page = html(found)
     assert not {"script", "img", "b", "onerror"}.intersection(Tags(page).found)
     page.encode()
@@ -100,6 +117,5 @@ def test_a_picture_and_its_page(text: str) -> None:
 def test_dollars_in_a_docstring_are_dollars(doc: str) -> None:
     """A docstring with dollar signs is drawn as text."""
     found = attrs.evolve(describe(playbook()), doc=doc)
-    assert figure(found, "png").startswith(b"\x89PNG")
-    comments = re.findall("<!-- (.*?) -->", figure(found, "svg").decode())
-    assert doc in comments
+    assert figure(found).startswith(b"\x89PNG")
+    assert doc in [text.text for text in ElementTree.fromstring(svg(found)).iter("{http://www.w3.org/2000/svg}text")]

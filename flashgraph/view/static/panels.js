@@ -34,12 +34,8 @@ export function pipelinePanel(facts, choose, small = false) {
     const path = shape("path", { class: `wire ${line.kind}`, d: `M${line.points.map((p) => p.join(" ")).join("L")}`, "marker-end": line.kind === "repairs" ? null : "url(#arrow)" });
     svg.append(path);
     if (!line.edge) continue;
-    let best = null;
-    for (let k = 1; k < line.points.length; k += 1) {
-      const [a, b] = [line.points[k - 1], line.points[k]], length = Math.hypot(b[0] - a[0], b[1] - a[1]);
-      if (!best || length > best.length) best = { length, x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 };
-    }
-    const pill = shape("rect", { class: "count", x: best.x - 16, y: best.y - 8, width: 32, height: 16, rx: 8 }), text = shape("text", { x: best.x, y: best.y + 4, "text-anchor": "middle", text: "0" });
+    const [x, y] = line.spot;
+    const pill = shape("rect", { class: "count", x: x - 16, y: y - 8, width: 32, height: 16, rx: 8 }), text = shape("text", { x, y: y + 4, "text-anchor": "middle", text: "0" });
     counts.set(line.edge, { path, pill, text });
   }
   for (const one of d.nodes) {
