@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flashgraph.llm.limits import Limits, adaptive, fixed, steered
-from flashgraph.llm.protocol import Load, Message, Model, Quota, Reply, ToolCall, Usage
+from flashgraph.llm.protocol import Load, Message, Model, Quota, Reply, TokenLogprob, ToolCall, Usage
 
 if TYPE_CHECKING:
     from flashgraph.llm.engine import EngineModel
@@ -57,6 +57,7 @@ __all__ = [
     "Reply",
     "ResponseCache",
     "ScriptedModel",
+    "TokenLogprob",
     "ToolCall",
     "Usage",
     "VllmModel",

@@ -14,7 +14,7 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.llm.complaints import SAYING, Complaint
-from flashgraph.llm.protocol import ToolCall, is_count, whole_text
+from flashgraph.llm.protocol import TokenLogprob, ToolCall, choices_wanted, is_count, whole_text
 
 __all__ = ["Completion", "Malformed", "NoJson", "parsed", "refuse_unsupported", "spread"]
 
@@ -38,12 +38,9 @@ FINISHES: Mapping[str, str] = {
 """Finish reasons of other APIs, which some servers pass through, and OpenAI's words for them."""
 
 UNSUPPORTED: Mapping[str, tuple[Any, str]] = {
-    "n": (1, "send n requests"),
     "best_of": (1, "send several requests, and choose"),
     "stream": (False, "leave it out: replies are not streamed"),
     "stream_options": (None, "leave it out: replies are not streamed"),
-    "logprobs": (False, "leave it out: a reply cannot contain them"),
-    "top_logprobs": (None, "leave it out: a reply cannot contain them"),
     "prompt_logprobs": (None, "leave it out: a reply cannot contain them"),
     "audio": (None, "leave it out: a reply is text"),
     "modalities": (["text"], "leave it out: a reply is text"),
@@ -54,7 +51,7 @@ UNSUPPORTED: Mapping[str, tuple[Any, str]] = {
 """Parameters whose effect a `Reply` cannot show, each with its neutral value and the alternative."""
 
 
-OWN = frozenset({"extra_body", "model", "messages", "stream", "max_tokens", "max_completion_tokens"})
+OWN = frozenset({"extra_body", "model", "messages", "n", "stream", "max_tokens", "max_completion_tokens"})
 """Parameters that ``extra_body`` may not contain: they decide which model gets what, and what a reply can cost."""
 
 
@@ -78,6 +75,9 @@ class Completion:
     text: str = ""
     thoughts: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    more: tuple[str, ...] = ()
+    """The texts of the other choices."""
+    logprobs: tuple[TokenLogprob, ...] = ()
     refusal: str = ""
     finish: str = "stop"
     model: str = ""
@@ -90,21 +90,22 @@ class Completion:
     @property
     def written(self) -> str:
         """Return all that the model wrote, as far as the server shows it."""
-        return "".join([self.thoughts, self.text, self.refusal, *[c.name + c.arguments for c in self.tool_calls]])
+        calls = [call.name + call.arguments for call in self.tool_calls]
+        return "".join([self.thoughts, self.text, self.refusal, *self.more, *calls])
 
     @classmethod
-    def of(cls, data: object) -> Completion:
-        """Return the completion in ``data``, a JSON value.
+    def of(cls, data: object, wanted: int = 1) -> Completion:
+        """Return the completion in ``data``, a JSON value, of at most as many choices as ``wanted``.
 
         Raises `Malformed` for anything else.
         """
         try:
-            return cls._of(data)
+            return cls._of(data, wanted)
         except RecursionError:
             raise Malformed("a value that is nested too deeply") from None
 
     @classmethod
-    def _of(cls, data: object) -> Completion:
+    def _of(cls, data: object, wanted: int) -> Completion:
         if isinstance(data, list) and len(data) == 1 and isinstance(data[0], Mapping) and "error" in data[0]:
             data = data[0]  # Gemini's form of an error
         if not isinstance(data, Mapping):
@@ -117,32 +118,54 @@ class Completion:
             return cls(prompt=prompt, completion=completion, complaint=complaint, begun=begun)
         if not isinstance(choices, list) or not choices:
             raise Malformed("no choices")
-        if len(choices) > 1:
-            raise Malformed(f"{len(choices)} choices, expected one")
-        choice = choices[0]
-        message = _object(choice.get("message") if isinstance(choice, Mapping) else None, "message")
-        calls = tuple(_tool_calls(message))
-        text, thought, refused = _content(message.get("content"))
-        thoughts = thought + _reasoning(message)
-        refusal = _text(message.get("refusal"), "refusal") or refused
-        if not (text or calls or thoughts or refusal):
-            for other in ("audio", "images"):
-                if message.get(other):
-                    raise Malformed(f"the message has {other} and no text")
-            if "content" not in message:
-                raise Malformed("the message has no content")
-        finish = _short(choice.get("finish_reason"), "finish_reason", LONGEST_FINISH)
-        model = _short(data.get("model"), "model", LONGEST_NAME)
-        return cls(
-            text,
-            thoughts,
-            calls,
-            refusal,
-            FINISHES.get(finish.strip().lower(), finish.strip()) or ("tool_calls" if calls else "stop"),
-            model,
-            prompt,
-            completion,
+        if len(choices) > wanted:
+            raise Malformed(f"{len(choices)} choices, expected {'one' if wanted == 1 else wanted}")
+        first, *others = [_choice(choice) for choice in choices]
+        ends = [choice.finish for choice in (first, *others)]
+        return attrs.evolve(
+            first,
+            more=tuple([choice.text for choice in others]),
+            refusal=next((choice.refusal for choice in (first, *others) if choice.refusal), ""),
+            # One answer that was withheld or truncated makes the reply so.
+            finish=next((end for end in ("content_filter", "length") if end in ends), first.finish),
+            model=_short(data.get("model"), "model", LONGEST_NAME),
+            prompt=prompt,
+            completion=completion,
         )
+
+
+def _choice(choice: object) -> Completion:
+    """Return what one choice says, without the fields of the whole answer."""
+    message = _object(choice.get("message") if isinstance(choice, Mapping) else None, "message")
+    assert isinstance(choice, Mapping)
+    calls = tuple(_tool_calls(message))
+    text, thought, refused = _content(message.get("content"))
+    thoughts = thought + _reasoning(message)
+    refusal = _text(message.get("refusal"), "refusal") or refused
+    if not (text or calls or thoughts or refusal):
+        for other in ("audio", "images"):
+            if message.get(other):
+                raise Malformed(f"the message has {other} and no text")
+        if "content" not in message:
+            raise Malformed("the message has no content")
+    said = _short(choice.get("finish_reason"), "finish_reason", LONGEST_FINISH).strip()
+    finish = FINISHES.get(said.lower(), said) or ("tool_calls" if calls else "stop")
+    return Completion(
+        text, thoughts, calls, refusal=refusal, finish=finish, logprobs=tuple(_logprobs(choice.get("logprobs")))
+    )
+
+
+def _logprobs(given: object) -> Iterator[TokenLogprob]:
+    """Yield the tokens of a choice with their log probabilities; none if it has none."""
+    tokens = given.get("content") if isinstance(given, Mapping) else None
+    for token in tokens if isinstance(tokens, list) else ():
+        found = _object(token, "token")
+        top = found.get("top_logprobs") or []
+        try:
+            likeliest = {entry["token"]: entry["logprob"] for entry in top}
+            yield TokenLogprob(_text(found.get("token"), "a token"), found.get("logprob"), likeliest)
+        except (DataError, LookupError, TypeError, AttributeError) as error:
+            raise Malformed(f"log probabilities of another form ({error})") from None
 
 
 def parsed(body: bytes) -> Any:
@@ -181,6 +204,8 @@ def spread(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuse_unsupported(name: str, params: Mapping[str, Any]) -> None:
     """Raise `DataError` for the first parameter whose effect would be lost, so that nothing is ignored silently."""
+    if choices_wanted(params) > 1 and (beside := next((key for key in ("tools", "logprobs") if params.get(key)), None)):
+        raise DataError(f"{name}: found n={params['n']} with {beside}, which are of one answer.\nFix: send n requests.")
     for key, (neutral, instead) in UNSUPPORTED.items():
         value = params.get(key)
         if value is not None and value != neutral:

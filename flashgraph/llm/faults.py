@@ -95,6 +95,9 @@ class ServerErrors:
             quotas(headers),
             hide(said.thoughts),
             tool_calls=tuple([ToolCall(hide(c.id), hide(c.name), hide(c.arguments)) for c in said.tool_calls]),
+            more=tuple(map(hide, said.more)),
+            # The tokens of a text with a key would spell it.
+            logprobs=said.logprobs if hide(said.text) == said.text else (),
         )
 
     def malformed(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Seat", "gateway"]
 
 HOST = "127.0.0.1"
-OWN = ("messages", "model", "n", "stream", "stream_options", "user")
+OWN = ("messages", "model", "stream", "stream_options", "user")
 """Fields of a request that the gateway reads itself; all others go to the model."""
 
 
@@ -95,8 +95,8 @@ class _Server:
             fields = json.loads(request.body)
         except ValueError as error:
             return _error(400, "invalid_request_error", f"the body is no JSON: {error}")
-        if not isinstance(fields, dict) or fields.get("n") not in (None, 1):
-            return _error(400, "invalid_request_error", "expected a JSON object, with n=1 if it has n")
+        if not isinstance(fields, dict):
+            return _error(400, "invalid_request_error", "expected a JSON object")
         model = str(fields.get("model") or "")
         params = {name: value for name, value in fields.items() if name not in OWN and value is not None}
         role = {"role": model} if model in self.roles else {}
@@ -124,13 +124,19 @@ def _completion(reply: Reply, model: str) -> dict[str, Any]:
     message = dict(reply.message)
     if reply.thoughts:
         message["reasoning_content"] = reply.thoughts
+    choices: list[dict[str, Any]] = [{"index": 0, "message": message, "finish_reason": reply.finish}]
+    for index, text in enumerate(reply.more, 1):
+        said = {"role": "assistant", "content": text}
+        choices.append({"index": index, "message": said, "finish_reason": reply.finish})
+    if reply.logprobs:
+        choices[0]["logprobs"] = {"content": [_token(each.token, each.logprob, each.top) for each in reply.logprobs]}
     used = reply.usage
     return {
         "id": f"chatcmpl-{secrets.token_hex(8)}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": reply.model or model,
-        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish}],
+        "choices": choices,
         "usage": {
             "prompt_tokens": used.prompt,
             "completion_tokens": used.completion,
@@ -139,20 +145,26 @@ def _completion(reply: Reply, model: str) -> dict[str, Any]:
     }
 
 
+def _token(token: str, logprob: float, top: Mapping[str, float]) -> dict[str, Any]:
+    likeliest = [{"token": other, "logprob": value, "bytes": list(other.encode())} for other, value in top.items()]
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode()), "top_logprobs": likeliest}
+
+
 def _stream(made: Mapping[str, Any], usage: bool) -> Response:
     """Return a completion as server-sent events: a run stores whole replies, so the text comes in one piece."""
     from flashgraph.llm.serving import Response
 
-    choice = made["choices"][0]
-    message = dict(choice["message"])
-    if "tool_calls" in message:
-        message["tool_calls"] = [{"index": n, **call} for n, call in enumerate(message["tool_calls"])]
-
     def chunks() -> Iterator[Mapping[str, Any]]:
         head = {**made, "object": "chat.completion.chunk"}
         del head["usage"]
-        yield {**head, "choices": [{"index": 0, "delta": message, "finish_reason": None}]}
-        yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]}
+        for choice in made["choices"]:
+            message = dict(choice["message"])
+            if "tool_calls" in message:
+                message["tool_calls"] = [{"index": n, **call} for n, call in enumerate(message["tool_calls"])]
+            rest = {name: value for name, value in choice.items() if name not in ("message", "finish_reason")}
+            yield {**head, "choices": [{**rest, "delta": message, "finish_reason": None}]}
+            end = {"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}
+            yield {**head, "choices": [end]}
         if usage:
             yield {**head, "choices": [], "usage": made["usage"]}
 

@@ -30,7 +30,7 @@ from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import ServerErrors
 from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import LOCAL, OPTION, Price, checked_price, listed
-from flashgraph.llm.protocol import Message, Reply, whole_text
+from flashgraph.llm.protocol import Message, Reply, choices_wanted, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
 from flashgraph.llm.sharing import Shared
@@ -202,7 +202,7 @@ class HttpModel:
 
     async def _reply(self, answer: HttpReply, body: Mapping[str, Any]) -> Reply:
         try:
-            said = Completion.of(parsed(answer.body))
+            said = Completion.of(parsed(answer.body), choices_wanted(body))
         except NoJson as error:
             if _is_page(answer):
                 raise self._faults.page(answer.status, answer.text, answer.headers) from None

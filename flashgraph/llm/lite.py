@@ -30,7 +30,7 @@ from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import SAID, ServerErrors
 from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import UNKNOWN, Price, table_source
-from flashgraph.llm.protocol import Message, Reply
+from flashgraph.llm.protocol import Message, Reply, choices_wanted
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry, retry_after
 from flashgraph.llm.secrets import Key, environment_secrets, redacted
@@ -132,7 +132,7 @@ class LiteLLMModel:
         }
         response = await self._sent(_litellm(), request)
         try:
-            said = Completion.of(_plain(response))
+            said = Completion.of(_plain(response), choices_wanted(request))
             if len(said.written) > LARGEST_BODY:  # LiteLLM has no bound of its own
                 raise Malformed(f"a reply of more than {LARGEST_BODY:,} characters")
         except Malformed as error:

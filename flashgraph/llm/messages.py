@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Message, Reply, whole_text
+from flashgraph.llm.protocol import Message, Reply, choices_wanted, whole_text
 
 __all__ = ["as_texts", "checked", "checked_reply", "said_in", "text_of"]
 
@@ -65,12 +65,26 @@ def _check_part(part: Any, named: str) -> None:
         raise _wrong(f"{named} is {_shown(part)}", f"one with a text: {PART}")
 
 
-def checked_reply(reply: object, name: str) -> Reply:
-    """Return a model's reply, if it is one.  Raises `DataError` for anything else."""
+def checked_reply(reply: object, name: str, params: Mapping[str, Any]) -> Reply:
+    """Return a model's reply to a request with these parameters.
+
+    Raises `DataError` for anything else, and for a reply without the choices or log probabilities of its request. So a
+    backend that has none does not drop the parameter silently.
+    """
     if not isinstance(reply, Reply):
         raise DataError(
             f"model {name}: complete returned {_shown(reply)}; expected a reply.\n"
             "Fix: return fg.Reply(text, fg.Usage(prompt_tokens, completion_tokens))."
+        )
+    if len(reply.choices) != (wanted := choices_wanted(params)):
+        raise DataError(
+            f"model {name}: the reply to a request with n={wanted} has {len(reply.choices)} of {wanted} choices; this "
+            "backend does not support n.\nFix: leave n out, and make several calls."
+        )
+    if params.get("logprobs") and not reply.logprobs and reply.text:
+        raise DataError(
+            f"model {name}: the reply to a request with logprobs has none; this backend does not support logprobs.\n"
+            "Fix: leave logprobs out, or use an openai: or vllm: server that has them."
         )
     return reply
 

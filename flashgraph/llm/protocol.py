@@ -19,8 +19,8 @@ from flashgraph.errors import DataError
 from flashgraph.text.replies import parted, usable
 
 __all__ = [
-    "MOST_TOKENS", "REPLY_LIMITS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "bounds_cost",
-    "is_count", "reply_limit", "text_in", "whole_text",
+    "MOST_TOKENS", "REPLY_LIMITS", "Load", "Message", "Model", "Quota", "Reply", "TokenLogprob", "ToolCall", "Usage",
+    "bounds_cost", "choices_wanted", "is_count", "reply_limit", "text_in", "whole_text",
 ]  # fmt: skip
 
 Message = Mapping[str, Any]
@@ -57,6 +57,10 @@ REPLY_LIMITS = ("max_tokens", "max_completion_tokens")
 
 HIDDEN_PROMPT = 20_000
 """Tokens of a prompt that its request may not show: of a chat template, tools, or the server's own system prompt."""
+
+
+MOST_CHOICES = 128
+"""The most answers to one request, as in OpenAI's API."""
 
 
 def is_count(value: object) -> bool:
@@ -132,6 +136,19 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
     return max(map(int, given.values())) if given and min(given.values()) >= 1 else None
 
 
+def choices_wanted(params: Mapping[str, Any]) -> int:
+    """Return the number of answers that parameters ask for: ``n``, or 1.
+
+    Raises `DataError` for an ``n`` that is no whole number from 1 to `MOST_CHOICES`.
+    """
+    n = params.get("n")
+    if n is None:
+        return 1
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_CHOICES:
+        raise DataError(f"n={n!r:.80}; expected a whole number from 1 to {MOST_CHOICES}.\nFix: n=3.")
+    return n
+
+
 def _bytes(request: Mapping[str, Any]) -> float:
     """Return the bytes of a request's messages and tools; infinite with a part that is not text, such as an image."""
     messages = request["messages"]
@@ -169,7 +186,8 @@ class Usage:
         that is impossible for this ``request`` (its messages and parameters) and ``text`` counts as missing too: no
         tokenizer makes more tokens than bytes.
         """
-        bound = reply_limit(request)
+        bound, choices = reply_limit(request), choices_wanted(request)
+        bound = None if bound is None else bound * choices
         if prompt is not None and prompt > HIDDEN_PROMPT and prompt > HIDDEN_PROMPT + _bytes(request):
             prompt = None
         if completion is not None and bound is not None and completion > max(bound, len(text.encode())):
@@ -210,6 +228,44 @@ class ToolCall:
     arguments: str = attrs.field(converter=_whole, validator=_is_text)
 
 
+def _logprob(value: Any) -> float:
+    """Return a log probability; servers write one of minus infinity as a large negative number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
+        raise DataError(f"the log probability is {value!r:.80}; expected a number")
+    return max(float(value), LEAST_LOGPROB)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    texts = tuple(value)
+    if isinstance(value, str) or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"the reply's other choices are {value!r:.80}; expected texts")
+    return tuple(map(whole_text, texts))
+
+
+def _tokens_of(value: Any) -> tuple[TokenLogprob, ...]:
+    tokens = tuple(value)
+    if not all(isinstance(token, TokenLogprob) for token in tokens):
+        raise DataError(f"the reply's logprobs are {value!r:.80}; expected TokenLogprob(token, logprob) values")
+    return tokens
+
+
+def _likeliest(given: Mapping[str, Any]) -> dict[str, float]:
+    return {whole_text(token): _logprob(value) for token, value in given.items()}
+
+
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON does not have, as in OpenAI's API."""
+
+
+@attrs.frozen
+class TokenLogprob:
+    """A token of a reply, its log probability, and those of the likeliest tokens at its place (``top_logprobs=``)."""
+
+    token: str = attrs.field(converter=_whole, validator=_is_text)
+    logprob: float = attrs.field(converter=_logprob)
+    top: Mapping[str, float] = attrs.field(factory=dict, converter=_likeliest)
+
+
 @attrs.frozen
 class Reply:
     """A model's answer.
@@ -220,8 +276,9 @@ class Reply:
 
     ``thoughts`` are what a reasoning model wrote besides its answer.  A stage or a task gets replies whose ``text`` is
     without them; a journal keeps the text as the model sent it.  ``tool_calls`` are the model's calls of the tools
-    that the request offered.  ``parsed`` is the value that ``llm(..., parse=)`` read from the text; it is never stored,
-    because a resumed run reads the text again.
+    that the request offered.  ``more`` are the texts of the other answers to a request with ``n=``; its tokens and cost
+    are those of all.  ``logprobs`` are the tokens of a request with ``logprobs=True``.  ``parsed`` is the value that
+    ``llm(..., parse=)`` read from the text; it is never stored, because a resumed run reads the text again.
 
     Raises `DataError` for a text, finish reason or model that is not a text, and for a cost that is not an amount.
     """
@@ -234,11 +291,18 @@ class Reply:
     quotas: tuple[Quota, ...] = attrs.field(default=(), eq=False, repr=False)
     thoughts: str = attrs.field(default="", converter=_whole, validator=_is_text)
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_tool_calls, kw_only=True)
+    more: tuple[str, ...] = attrs.field(default=(), converter=_texts, kw_only=True)
+    logprobs: tuple[TokenLogprob, ...] = attrs.field(default=(), converter=_tokens_of, kw_only=True)
     parsed: Any = attrs.field(default=None, eq=False, repr=False, kw_only=True)
 
     @property
     def truncated(self) -> bool:
         return self.finish == "length"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts of all answers; the first is ``text``."""
+        return self.text, *self.more
 
     @property
     def message(self) -> Message:
@@ -254,9 +318,10 @@ class Reply:
     def without_thoughts(self) -> Reply:
         """Return the reply with the thoughts moved from its text into ``thoughts``."""
         text, thoughts = parted(self.text)
-        if not thoughts:
+        more = tuple([parted(other)[0] for other in self.more])
+        if not thoughts and more == self.more:
             return self
-        return attrs.evolve(self, text=text, thoughts="\n".join(filter(None, (self.thoughts, thoughts))))
+        return attrs.evolve(self, text=text, more=more, thoughts="\n".join(filter(None, (self.thoughts, thoughts))))
 
     def usable(self) -> str:
         """Return the answer, without thoughts, for a stage that parses it.

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 import filelock
 
 from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Reply, ToolCall, Usage
+from flashgraph.llm.protocol import Reply, TokenLogprob, ToolCall, Usage
 
 __all__ = ["ResponseCache", "Tally", "default_path"]
 
@@ -75,16 +76,24 @@ def default_path() -> Path:
 
 
 def _encoded(reply: Reply) -> bytes:
-    # Older versions wrote only the first five.
+    # Older versions wrote only the first five, or seven.
+    kept: list[Any] = [reply.text, reply.finish, reply.model, reply.usage.prompt, reply.usage.completion]
     calls = [[call.id, call.name, call.arguments] for call in reply.tool_calls]
-    kept = [reply.text, reply.finish, reply.model, reply.usage.prompt, reply.usage.completion]
-    return json.dumps([*kept, reply.thoughts, calls] if reply.thoughts or calls else kept).encode()
+    tokens = [[each.token, each.logprob, dict(each.top)] for each in reply.logprobs]
+    if reply.thoughts or calls or reply.more or tokens:
+        kept += [reply.thoughts, calls]
+    if reply.more or tokens:
+        kept += [reply.more, tokens]
+    return json.dumps(kept).encode()
 
 
 def _decoded(body: bytes) -> Reply:
-    text, finish, model, prompt, completion, thoughts, calls = [*json.loads(body), "", ()][:7]
+    kept: list[Any] = json.loads(body)
+    absent: list[Any] = ["", (), (), ()]  # in the parts of older versions
+    text, finish, model, prompt, completion, thoughts, calls, more, tokens = [*kept, *absent[len(kept) - 5 :]]
     usage, tools = Usage(prompt, completion), tuple([ToolCall(*call) for call in calls])
-    return Reply(text, usage, 0.0, finish, model, thoughts=thoughts, tool_calls=tools)
+    logprobs = [TokenLogprob(*token) for token in tokens]
+    return Reply(text, usage, 0.0, finish, model, thoughts=thoughts, tool_calls=tools, more=more, logprobs=logprobs)
 
 
 def _expanded(path: str | Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import attrs
 
 from flashgraph.errors import DataError, PassingFault, Throttled, did_you_mean
-from flashgraph.llm.protocol import REPLY_LIMITS, Message, Model, Usage, reply_limit, text_in
+from flashgraph.llm.protocol import REPLY_LIMITS, Message, Model, Usage, choices_wanted, reply_limit, text_in
 
 __all__ = [
     "OF_REQUESTS",
@@ -26,6 +26,7 @@ __all__ = [
     "reply_bound",
     "reservation",
     "unit",
+    "whole_params",
     "with_role",
 ]
 
@@ -293,8 +294,13 @@ def reply_bound(model: Model, params: Mapping[str, Any]) -> int | None:
 
     The request's parameters come first, then the model's own.
     """
+    return reply_limit(whole_params(model, params))
+
+
+def whole_params(model: Model, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parameters of a request with the model's own that it does not override."""
     own = getattr(model, "params", None)
-    return reply_limit({**own, **params} if isinstance(own, Mapping) else params)
+    return {**own, **params} if isinstance(own, Mapping) else params
 
 
 def reservation(
@@ -304,7 +310,8 @@ def reservation(
     amounts = {"calls": 1.0}
     if _bounds(limits):
         prompt = prompt_bound(messages)
-        replies = [(model, reply_bound(model, params) or DEFAULT_REPLY_TOKENS) for model in models]
+        each = [(model, reply_bound(model, params) or DEFAULT_REPLY_TOKENS) for model in models]
+        replies = [(model, reply * choices_wanted(whole_params(model, params))) for model, reply in each]
         amounts["tokens"] = float(prompt + max(reply for _, reply in replies))
         amounts["usd"] = max(model.worst_cost(prompt, reply) or 0.0 for model, reply in replies)
     return amounts

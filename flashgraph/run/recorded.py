@@ -127,20 +127,20 @@ class ReplayModel:
         from flashgraph.run.journal.folders import find_run
         from flashgraph.run.journal.keeper import JOURNAL
         from flashgraph.run.journal.rows import Rows
-        from flashgraph.run.journal.tools import KEPT, tool_calls
+        from flashgraph.run.journal.tools import KEPT, beside_text
 
         found: dict[Key, deque[Reply]] = {}
-        expected = (whole, json_of(list_of(pair(word, word))), word, count, count, word, maybe(word), tool_calls)
+        expected = (whole, json_of(list_of(pair(word, word))), word, count, count, word, maybe(word), beside_text)
         with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
             calls = "calls" if rows.has("calls", "tools") else "(SELECT *, NULL AS tools FROM calls)"
             sql = (
                 f"SELECT id, messages, reply, prompt_tokens, completion_tokens, finish, model, tools FROM {calls} "
                 f"WHERE how = 'done' AND {KEPT} ORDER BY id"
             )
-            for _, messages, reply, *counts, finish, model, tools in rows.read("calls", expected, sql):
+            for _, messages, reply, *counts, finish, model, parts in rows.read("calls", expected, sql):
                 key = tuple((role, rows.text(name)) for role, name in messages)
                 end, name = finish or "stop", model or self.name
-                said = Reply(rows.text(reply), Usage(*counts), 0.0, end, name, tool_calls=tools)
+                said = Reply(rows.text(reply), Usage(*counts), 0.0, end, name, **parts)
                 found.setdefault(key, deque()).append(said)
         if not found:
             raise DataError(f"{self.name}: the run has no model call that was answered.\nFix: name another run.")

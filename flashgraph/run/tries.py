@@ -23,6 +23,7 @@ from flashgraph.run.budget import (
     prompt_estimate,
     reply_bound,
     reservation,
+    whole_params,
 )
 from flashgraph.run.pace import Pace
 from flashgraph.run.paid_replies import request_key
@@ -136,7 +137,9 @@ class Tries:
         # Until a reply says better, a try has cost all that was reserved: nobody can tell what it did cost.
         tried = TryOutcome("failed", Cost(request.amounts))
         try:
-            reply = checked_reply(await model.complete(request.messages, sent), model.name)
+            reply = checked_reply(
+                await model.complete(request.messages, sent), model.name, whole_params(model, request.params)
+            )
             self._paced.append((target.endpoint, reply.usage.completion, anyio.current_time() - began, target.at))
             cost = Cost.counted(reply.usage, reply.cost, request.amounts)
             over = excess(model, reply.cost, request.amounts, request.limits)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.llm.protocol import ToolCall
+from flashgraph.llm.protocol import TokenLogprob, ToolCall
+from flashgraph.llm.responses import _decoded, _encoded
 from flashgraph.parts import Archive, Attempt, Candidate, Work
 from flashgraph.run.journal.columns import UNUSABLE
-from flashgraph.run.journal.tools import tool_calls, written
+from flashgraph.run.journal.tools import beside_text, written
 from flashgraph.testing.runs import TASK
 from tests.journal.kit import rows, sound
 from tests.journal.test_migration import as_of
@@ -98,15 +101,43 @@ def test_a_vacuumed_run_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "3", "[3]", '[["1", "2"]]', '[["1", "2", 3]]', '[["1", "2", "3", "4"]]', b"[]", 5]
+    "value",
+    [
+        "",
+        "3",
+        "[3]",
+        '[["1", "2"]]',
+        '[["1", "2", 3]]',
+        '[["1", "2", "3", "4"]]',
+        b"[]",
+        5,
+        '{"tools": []}x',
+        '{"tools": [], "seen": 1}',
+        '{"more": []}',
+        '{"tools": [], "more": [3]}',
+        '{"tools": [], "logprobs": [["a", -1]]}',
+        '{"tools": [], "logprobs": [["a", "b", {}]]}',
+    ],
 )
 def test_damaged_calls(value: Any) -> None:
     """Another value in the column is refused."""
     with pytest.raises(UNUSABLE):
-        tool_calls(value)
+        beside_text(value)
 
 
-def test_calls_survive() -> None:
-    assert tool_calls(written(fg.Reply("x", tool_calls=CALLS))) == CALLS
+REPLIES = [
+    fg.Reply("x", tool_calls=CALLS),
+    fg.Reply("a", more=("b", "")),
+    fg.Reply("hi", logprobs=[TokenLogprob("h", -0.5, {"h": -0.5, "H": -1}), TokenLogprob("i", -math.inf)]),
+]
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_the_parts_beside_the_text_survive(reply: fg.Reply) -> None:
+    assert attrs.evolve(fg.Reply(reply.text), **beside_text(written(reply))) == reply
+    assert _decoded(_encoded(reply)) == attrs.evolve(reply, cost=0.0)
+
+
+def test_a_reply_of_text_alone_has_an_empty_column() -> None:
     assert written(fg.Reply("x")) is None
-    assert tool_calls(None) == ()
+    assert beside_text(None) == {}

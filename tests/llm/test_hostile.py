@@ -531,10 +531,10 @@ async def test_what_cannot_be_shown_is_refused_before_it_is_sent() -> None:
     """The parameter is named, whether it is the request's or the model's own."""
     with running() as server:
         async with (model := model_at(server.url)).open():
-            with pytest.raises(DataError, match="n=2"):
-                await model.complete(HELLO, {"n": 2})
-        async with (model := model_at(server.url, params={"logprobs": True})).open():
-            with pytest.raises(DataError, match="logprobs"):
+            with pytest.raises(DataError, match="n=2 with tools"):
+                await model.complete(HELLO, {"n": 2, "tools": [{}]})
+        async with (model := model_at(server.url, params={"echo": True})).open():
+            with pytest.raises(DataError, match="echo"):
                 await model.complete(HELLO, {})
     assert server.chats == []
 

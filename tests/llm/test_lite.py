@@ -257,8 +257,8 @@ async def test_thoughts_and_tool_calls_are_given() -> None:
 @pytest.mark.usefixtures("installed")
 async def test_what_a_reply_cannot_show_is_refused() -> None:
     """The parameter is named."""
-    with running() as server, pytest.raises(DataError, match="n=2"):
-        await ask(at(server.url), n=2)
+    with running() as server, pytest.raises(DataError, match="best_of=2"):
+        await ask(at(server.url), best_of=2)
     assert server.asked == []
 
 

@@ -15,13 +15,13 @@ from flashgraph.run.journal.columns import amounts, count, json_of, maybe, numbe
 from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.payloads import Payloads
 from flashgraph.run.journal.store import Statement, Store, fetched
-from flashgraph.run.journal.tools import KEPT, tool_calls, written
+from flashgraph.run.journal.tools import KEPT, beside_text, written
 from flashgraph.run.journal.writer import JournalWriter, durable
 
 __all__ = ["Examined"]
 
 COLUMNS = "id, work, request, reply, model, prompt_tokens, completion_tokens, usd, finish, tools"
-DONE = (whole, word, word, word, maybe(word), count, count, maybe(number), word, tool_calls)
+DONE = (whole, word, word, word, maybe(word), count, count, maybe(number), word, beside_text)
 
 
 class Examined:
@@ -37,8 +37,8 @@ class Examined:
         payloads = Payloads(store.db, store.path)
         sql = f"SELECT {COLUMNS} FROM tests WHERE how = 'done' AND {KEPT} ORDER BY id"
         rows = select(store.db, store.path, "tests", DONE, sql)
-        for _, work, request, reply, model, prompt, completion, usd, finish, tools in rows:
-            found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model, tool_calls=tools)
+        for _, work, request, reply, model, prompt, completion, usd, finish, parts in rows:
+            found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model, **parts)
             self._replies.setdefault((work, request), deque()).append(found)
         self._works = {work for work, _ in self._replies}
         self.before = self._total("WHERE work != ''")

@@ -31,7 +31,7 @@ from flashgraph.run.journal.columns import (
 )  # fmt: skip
 from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.payloads import Payloads
-from flashgraph.run.journal.tools import KEPT, tool_calls
+from flashgraph.run.journal.tools import KEPT, beside_text
 from flashgraph.run.journal.writer import signature
 from flashgraph.run.machine import Machine
 from flashgraph.run.paid_replies import PaidReplies
@@ -161,10 +161,10 @@ def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], pay
         "SELECT id, request, reply, model, prompt_tokens, completion_tokens, usd, finish, tools FROM calls "
         f"WHERE job = ? AND how = 'done' AND {KEPT} ORDER BY id"
     )
-    expected = (whole, word, word, maybe(word), count, count, maybe(number), word, tool_calls)
+    expected = (whole, word, word, maybe(word), count, count, maybe(number), word, beside_text)
     for job in starts:
-        for _, key, text, model, *counts, usd, finish, tools in select(db, path, "calls", expected, sql, job):
-            reply = Reply(payloads(text), Usage(*counts), usd, finish, model, tool_calls=tools)
+        for _, key, text, model, *counts, usd, finish, parts in select(db, path, "calls", expected, sql, job):
+            reply = Reply(payloads(text), Usage(*counts), usd, finish, model, **parts)
             served.add(job, key, reply)
     return served
 
