@@ -221,12 +221,17 @@ class Declarations:
         workers: Any = None,
         fanout: Any = None,
         runs: Runs = "loop",
+        timeout: float | None = None,
+        retries: int = 0,
     ) -> Stage[Any, Any]:
         name = body_name(name, body)
         pools = self._pool_names(f"stage {name!r}", reads)
         budgets = tuple(counts) if isinstance(counts, list | tuple | set | frozenset) else (counts,)
         place = Place.of_caller()
-        spec = StageSpec(name, body, place, model, pools, budgets, workers, fanout, runs, localns=_locals_of_caller())
+        spec = StageSpec(
+            name, body, place, model, pools, budgets, workers, fanout, runs, timeout, retries,
+            localns=_locals_of_caller(),
+        )  # fmt: skip
         return Stage(self.add(spec), self)
 
     def _add_source(

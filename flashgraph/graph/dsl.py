@@ -235,6 +235,8 @@ class Graph(Declarations):
                 In a thread ``ctx.llm(...)`` blocks and returns the reply.  A process takes a function of its item
                 alone.
             fanout: Items in one `Several`, at most; required before and in cycles.
+            timeout: Seconds that one try may take; for an ``async`` function, a thread or a process.
+            retries: Further tries of an execution whose function raises, at most.
         """
         decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))
         return decorator if body is None else decorator(body)

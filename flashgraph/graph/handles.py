@@ -127,6 +127,8 @@ class StageOptions(TypedDict, total=False):
     workers: Number | None
     fanout: Number | None
     runs: Runs
+    timeout: float | None
+    retries: int
 
 
 class EdgeOptions(TypedDict, total=False):

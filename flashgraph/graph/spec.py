@@ -119,7 +119,8 @@ class SourceSpec:
 class StageSpec:
     """A stage.  ``model`` is the role of its model, ``counts`` the budgets that one execution counts against.
 
-    ``reads`` and ``reads_as`` are as in `SourceSpec`.
+    ``reads`` and ``reads_as`` are as in `SourceSpec`.  A try may take ``timeout`` seconds, and up to
+    ``retries`` more follow one that raises.
     """
 
     name: str
@@ -131,6 +132,8 @@ class StageSpec:
     workers: int | None = None
     fanout: int | None = None
     runs: Runs = "loop"
+    timeout: float | None = None
+    retries: int = 0
     prefix: str = ""
     reads_as: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.reads, takes_self=True), eq=False)
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)

@@ -136,5 +136,7 @@ def _notes(stage: StageSpec) -> tuple[str, ...]:
         stage.counts and f"counts {', '.join(stage.counts)}",
         stage.workers and counted(stage.workers, "worker"),
         stage.fanout and f"fanout {stage.fanout} at most",
+        stage.timeout and f"at most {stage.timeout:g} s a try",
+        stage.retries and f"{stage.retries + 1} tries",
     ]
     return tuple(phrase for phrase in phrases if phrase)

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from flashgraph.errors import DataError, ModelError, did_you_mean
 from flashgraph.graph.contexts import Context, Draw, emitted
+from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.parsing import asked
 from flashgraph.llm.protocol import Reply
 from flashgraph.llm.secrets import without_secrets
@@ -25,6 +26,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.requests import Requests
 from flashgraph.run.return_types import ReturnType
 from flashgraph.run.session_start import SessionStart
+from flashgraph.run.tried import tried
 from flashgraph.run.turns import Completed, taken
 from flashgraph.tasks.task import Task
 from flashgraph.tasks.workers import from_any_thread, run_in
@@ -82,10 +84,13 @@ class Execution:
         elsewhere = {name: stage.spec for name, stage in plan.stages.items() if stage.spec.runs != "loop"}
         self._plain = {n for n, b in bodies.items() if not (_takes_context(b) or _is_async(b) or n in elsewhere)}
         """The stages whose function takes the item alone, on the event loop."""
-        self._elsewhere = {
-            name: partial(run_in, spec.runs, spec.workers or WORKERS, spec.body) for name, spec in elsewhere.items()
+        self._elsewhere = frozenset(elsewhere)
+        """The stages that run in threads and processes."""
+        self._bodies = {
+            name: tried(stage.spec, _runner(stage.spec) if name in elsewhere else stage.spec.body)
+            for name, stage in plan.stages.items()
         }
-        """Stages that run in threads and processes, as coroutine functions."""
+        """By stage, its function with its tries.  Those that run elsewhere are coroutine functions."""
         self._names = {name: f"stage {name!r}" for name in plan.stages}
         self._completed: list[Completed] = []
         self._inside: dict[int, Inside] = {}
@@ -181,7 +186,7 @@ class Execution:
         if job.node in self._plain:
             try:
                 with contained(inside):
-                    outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
+                    outcome: Outcome = Done(self._returns[job.node].checked(self._bodies[job.node](value)))
             except Exception as error:
                 outcome = JobFailure(cause_of(error), reason(error))
             self._completed.append(Completed(job.id, outcome))
@@ -202,7 +207,8 @@ class Execution:
                 llm = partial(self._call, job, spec.model)
                 ctx.llm = from_any_thread(llm) if job.node in self._elsewhere else llm
         arguments = (value,) if ctx is None else (value, ctx)
-        if (body := self._elsewhere.get(job.node, spec.body)) is not spec.body or _is_async(spec.body):
+        body = self._bodies[job.node]
+        if job.node in self._elsewhere or _is_async(spec.body):
             self._running[job.id], self._inside[job.id] = None, inside
             if spec.model is not None:
                 self._requests.admit(job)
@@ -214,7 +220,7 @@ class Execution:
             return
         try:
             with contained(inside):
-                value = self._returns[job.node].checked(spec.body(*arguments))
+                value = self._returns[job.node].checked(body(*arguments))
             outcome = Done(value, ctx.used if ctx is not None else None)
         except Exception as error:
             outcome = JobFailure(cause_of(error), reason(error))
@@ -293,6 +299,11 @@ class Execution:
                 self.finish(job, CUT_OFF)
             else:
                 self._parked.add(job.id)
+
+
+def _runner(stage: StageSpec) -> Callable[..., Any]:
+    """Return a coroutine function that runs a stage's function in a thread or a process."""
+    return partial(run_in, stage.runs, stage.workers or WORKERS, stage.body)
 
 
 _is_async = cache(inspect.iscoroutinefunction)

@@ -1264,7 +1264,7 @@ def stage_with_a_fanout_of_one_item() -> fg.Graph:
     """
 FILE: stage option 'worker' [unknown-option]
     found:    worker=3
-    expected: one of counts, fanout, model, name, reads, runs, workers
+    expected: one of counts, fanout, model, name, reads, retries, runs, timeout, workers
     fix:      did you mean 'workers'?
 """
 )
@@ -1301,6 +1301,52 @@ def stage_twice() -> fg.Graph:
     graph.edge(first, pool)
     graph.edge(second, pool)
     return graph
+
+
+def staged(**options: Any) -> fg.Graph:
+    """Return a graph whose plain stage has these options."""
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, rounds=3)
+    def draw(ctx: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    @graph.stage(**options)  # <- timeout-of-plain bad-timeout bad-retries
+    def measure(seed: Seed) -> Value:
+        return Value(0.0)
+
+    graph.edge(draw, measure)
+    graph.edge(measure, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: stage 'measure' [timeout-of-plain]
+    found:    timeout=60 on a plain function, which nothing can stop on the event loop
+    expected: an async function, or runs='thread' or 'process'
+    fix:      runs='thread', or async def measure(...)
+"""
+)
+def timeout_of_a_plain_function() -> fg.Graph:
+    return staged(timeout=60)
+
+
+@mistake(
+    """
+FILE: stage 'measure' [bad-timeout]
+    found:    timeout=0
+    expected: seconds above 0
+    fix:      timeout=60, or leave it out
+FILE: stage 'measure' [bad-retries]
+    found:    retries=-1
+    expected: a whole number from 0
+    fix:      retries=2, or leave it out
+"""
+)
+def wrong_timeout_and_retries() -> fg.Graph:
+    return staged(timeout=0, retries=-1)
 
 
 # ---- functions of the parameters -------------------------------------------------------------------------

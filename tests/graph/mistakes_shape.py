@@ -643,7 +643,7 @@ def edge_to_a_misspelt_node_of_a_part() -> fg.Graph:
     """
 FILE: stage option 'worker' [unknown-option]
     found:    worker=3
-    expected: one of counts, fanout, model, name, reads, runs, workers
+    expected: one of counts, fanout, model, name, reads, retries, runs, timeout, workers
     fix:      did you mean 'workers'?
 FILE: edge inner.value->kept [not-positive]
     found:    capacity=0

@@ -25,17 +25,17 @@ def said(graph: fg.Graph, schedule: str = "pipelined", **settings: str) -> str:
 @pytest.mark.parametrize(
     "phrase",
     [
-        "select reads frontier and starts rounds with a Trial | Trials, at most 8 open at once.",
+        "select reads frontier and starts rounds with a Minibatch | Minibatches, at most 8 open at once.",
         "seed starts rounds with a Candidate, 1 in total.",
         "scatters each Proposal by Proposal.work into Work",
-        "gathers members into Group[Trial, Attempt], released when 67% of its members are in",
-        "takes only Trials",
+        "gathers members into Group[Minibatch, Attempt], released when 67% of its members are in",
+        "takes only Minibatches",
         "then the rest is cancelled, which frees the server",
-        "members that all of the last 3 groups passed come last; stale items are sent through patch above lag 0",
+        "members that all of the last 3 groups passed come last; stale items are sent through rebase above lag 0",
         "stale items are discarded above lag 24",
         "The last 5% of each limit of the budget is reserved for evidence (reserve=0.05).",
         "another artifact becomes the champion only when it is better",
-        "patch turns Stale[Child] into Verdict[Child]; calls the model 'reflection'; reads frontier",
+        "rebase turns Stale[Child] into Verdict[Child]; calls the model 'reflection'; reads frontier",
         "through pool frontier: select -> rollout -> propose -> trial -> gate -> validate -> frontier -> select.",
     ],
 )

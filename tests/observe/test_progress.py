@@ -53,9 +53,9 @@ def test_members_that_wait_for_their_group_wait_for_no_worker(progress: Progress
 def test_an_item_comes_back_from_its_repair(progress: Progress) -> None:
     """An item that returns from its repair waits for its stage again."""
     progress.on_event(created(1, "gate->validate"))
-    progress.on_event(ev.JobStarted(1.0, 3, "patch", 1, 1, 2))
+    progress.on_event(ev.JobStarted(1.0, 3, "rebase", 1, 1, 2))
     assert not progress.stages["validate"].waiting
-    progress.on_event(ev.JobEnded(2.0, 3, "patch", "done", 1.0))
+    progress.on_event(ev.JobEnded(2.0, 3, "rebase", "done", 1.0))
     progress.on_event(ev.Queued(2.0, 1, "gate->validate", 1))
     assert progress.stages["validate"].waiting == {1}
 

@@ -18,10 +18,10 @@ def test_mermaid_has_every_node_edge_read_and_repair() -> None:
         'n_frontier[("frontier<br/>ParetoFrontier")]',
         'n_select(["select"])',
         'n_gate["gate"]',
-        'n_rollout -->|"Group[Trial, Attempt]<br/>gather<br/>release fraction(0.67)<br/>late cancel"| n_propose',
+        'n_rollout -->|"Group[Minibatch, Attempt]<br/>gather<br/>release fraction(0.67)<br/>late cancel"| n_propose',
         "n_frontier -.->|reads| n_select",
-        'n_patch -.->|"repairs gate-#gt;validate"| n_validate',
-        "class n_patch repair2",
+        'n_rebase -.->|"repairs gate-#gt;validate"| n_validate',
+        "class n_rebase repair2",
     ):
         assert f"    {line}" in said.splitlines()
     styles = set(re.findall(r"class [\w,]+ (\w+)", said))

@@ -17,4 +17,4 @@ def test_counted() -> None:
 
 def test_with_article() -> None:
     """The article follows the noun's first letter."""
-    assert [with_article(n) for n in ("Trial", "Attempt")] == ["a Trial", "an Attempt"]
+    assert [with_article(n) for n in ("Minibatch", "Attempt")] == ["a Minibatch", "an Attempt"]

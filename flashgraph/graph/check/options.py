@@ -130,7 +130,35 @@ def _stage(stage: StageSpec, note: Note) -> StageSpec:
         workers=_whole(note, "workers", stage.workers),
         fanout=_whole(note, "fanout", stage.fanout),
         runs=_one_of(note, "bad-runs", "runs", stage.runs, PLACES) or "loop",
+        timeout=_timeout(stage, note),
+        retries=_retries(stage, note),
     )
+
+
+def _timeout(stage: StageSpec, note: Note) -> float | None:
+    limit: Any = stage.timeout
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < float("inf"):
+        note("bad-timeout", f"timeout={limit!r}", "seconds above 0", "timeout=60, or leave it out")
+    elif stage.runs == "loop" and not inspect.iscoroutinefunction(stage.body):
+        note(
+            "timeout-of-plain",
+            f"timeout={limit:g} on a plain function, which nothing can stop on the event loop",
+            "an async function, or runs='thread' or 'process'",
+            f"runs='thread', or async def {stage.body.__name__}(...)",
+        )
+    else:
+        return float(limit)
+    return None
+
+
+def _retries(stage: StageSpec, note: Note) -> int:
+    times: Any = stage.retries
+    if isinstance(times, int) and not isinstance(times, bool) and times >= 0:
+        return times
+    note("bad-retries", f"retries={times!r}", "a whole number from 0", "retries=2, or leave it out")
+    return 0
 
 
 def _word(value: Any) -> str:
