@@ -295,7 +295,21 @@ class Graph(Declarations):
         /,
         *,
         gather: Literal[True],
-        only: type[M] | None = None,
+        release: Release | None = None,
+        late: Literal["cancel", "drop", "amend"] | None = None,
+        on_failure: Failure | None = None,
+        when: Callable[[M], bool] | None = None,
+        **options: Unpack[EdgeOptions],
+    ) -> None: ...
+    @overload
+    def edge(
+        self,
+        src: Producer[Any],
+        dst: Consumer[Group[A, M]],
+        /,
+        *,
+        gather: Literal[True],
+        only: type[M],
         release: Release | None = None,
         late: Literal["cancel", "drop", "amend"] | None = None,
         on_failure: Failure | None = None,

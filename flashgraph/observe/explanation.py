@@ -193,7 +193,7 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     if edge.only is not None:
         parts.append(f"takes only {edge.only.__name__}")
     if edge.loop is not None:
-        parts.append(f"an item passes at most {edge.loop} times")
+        parts.append(f"an item passes at most {counted(edge.loop, 'time')}")
     parts.append(f"stale items are {_stale(edge.stale)}")
     if edge.distinct is not None:
         parts.append(f"an item whose {function_name(edge.distinct)} equals that of an open or held one is left out")
@@ -257,4 +257,4 @@ def _cycles(plan: Plan) -> Iterator[str]:
                 yield f"through pool {pool}: {' -> '.join(path)} -> {source.name}."
     for edge in plan.edges.values():
         if edge.loop is not None and (path := shortest_path(graph, edge.dst, edge.src)) is not None:
-            yield f"{' -> '.join(path)} -> {edge.dst}: an item passes at most {edge.loop} times."
+            yield f"{' -> '.join(path)} -> {edge.dst}: an item passes at most {counted(edge.loop, 'time')}."

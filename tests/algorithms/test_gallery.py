@@ -120,9 +120,31 @@ def coevolution(world: World, seed: int) -> Sequential:
     return run
 
 
+def self_refine(world: World, seed: int) -> Sequential:
+    """Best of three drafts, each refined twice on three samples."""
+    run = Sequential(world)
+    run.add(SEED_TEXT)
+    for step in range(STEPS):
+        parent = run.by_score()[-1]
+        samples = random.Random(f"{seed}/start/{step}").sample(range(world.train), 3)
+        best: list[tuple[int, str]] = []
+        for number in "123":
+            text, passes = better([parent], number), list[tuple[int, str]]()
+            for _ in range(3):
+                failures = run.failures(text, samples)
+                passes.append((failures, text))
+                if not failures:
+                    break
+                text = better([text], "")
+            best.append(min(passes, key=lambda each: each[0]))
+        run.add(min(best, key=lambda each: each[0])[1])
+    return run
+
+
 CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
     "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
     "coevolution": (coevolution, {"size": 3}, STEPS),
+    "self_refine": (self_refine, {"drafts": 3, "refinements": 2, "minibatch": 3}, 3 * STEPS),
     "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
     "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
 }
@@ -147,7 +169,7 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution"])
+@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution", "self_refine"])
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)
     result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))
