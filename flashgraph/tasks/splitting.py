@@ -13,6 +13,9 @@ from flashgraph.errors import DataError, did_you_mean
 
 __all__ = ["split"]
 
+DISTINCT = "[row for at, row in enumerate(rows) if row not in rows[:at]]"
+"""The rows without duplicates, in Python: rows need not be hashable."""
+
 SPLITS = ("train", "val", "test")
 """The parts of a task."""
 
@@ -109,6 +112,5 @@ def _say_duplicates(parts: Mapping[str, Sequence[Any]]) -> None:
     if several := [names for names in places.values() if len(names) > 1]:
         among = ", ".join(name for name in parts if any(name in names for names in several))
         _log.warning(
-            "split: %d rows are in more than one of %s.  Fix: remove duplicates, as with dict.fromkeys(rows).",
-            len(several), among,
+            "split: %d rows are in more than one of %s.  Fix: split(%s, ...).", len(several), among, DISTINCT
         )  # fmt: skip

@@ -290,10 +290,9 @@ class Task(Generic[S, O]):
 
     def _checked(self, score: Any) -> Score:
         if not isinstance(score, Score):
-            fix = f"return fg.Score({float(score)!r})" if isinstance(score, int | float) else "return fg.Score(VALUE)"
             raise DataError(
                 f"task {self.name!r}: score returned {score!r:.80}, {_kind(score)}; expected a fg.Score.\n"
-                f"Fix: {fix}, with feedback=... for the reflection to read."
+                f"Fix: {_as_score(score)}"
             )
         value = self._finite(score.value, "the score of an output")
         objectives = {
@@ -357,6 +356,15 @@ def least_score(bounds: tuple[float, float]) -> float:
     """Return the least score within ``bounds``; if that is infinite, 0, or the greatest score if that is below 0."""
     least, most = bounds
     return float(least) if math.isfinite(least) else min(0.0, float(most))
+
+
+def _as_score(value: Any) -> str:
+    """Return the statement that makes a score of the value that was returned."""
+    if isinstance(value, int | float):
+        return f"return fg.Score({float(value)!r}), with feedback=... for the reflection to read."
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], int | float):
+        return f"return fg.Score({float(value[0])!r}, feedback={value[1]!r:.60})."
+    return "return fg.Score(VALUE), with feedback=... for the reflection to read."
 
 
 def _kind(value: object) -> str:

@@ -94,6 +94,8 @@ def test_a_value_that_is_no_score() -> None:
     )
     with pytest.raises(DataError, match=message):
         anyio.run(fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge, 1, 2)
+    with pytest.raises(DataError, match=r"Fix: return fg\.Score\(0\.5, feedback='no unit'\)"):
+        anyio.run(fg.Task("t", [1], [1], score=lambda sample, output: (0.5, "no unit")).judge, 1, 2)
 
 
 def scoring(value: Any, objectives: Any = None, **options: Any) -> fg.Task[int, int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.tasks import data
+from flashgraph.tasks.splitting import DISTINCT
 
 
 def test_bare_shares_are_those_of_a_task() -> None:
@@ -43,8 +44,10 @@ def test_duplicates_are_said(caplog: pytest.LogCaptureFixture) -> None:
     """Equal rows in several parts are counted; equal rows in one part are not."""
     data.split([{"q": "a"}] * 8 + [{"q": "b"}] * 1, (1, 1))
     assert [record.getMessage() for record in caplog.records] == [
-        "split: 1 rows are in more than one of train, val.  Fix: remove duplicates, as with dict.fromkeys(rows)."
+        f"split: 1 rows are in more than one of train, val.  Fix: split({DISTINCT}, ...)."
     ]
+    for rows in ([{"q": "a"}, {"q": "b"}, {"q": "a"}], data.read([{"q": "a"}, {"q": "b"}, {"q": "a"}]), (1, 2, 1)):
+        assert len(eval(DISTINCT, {"rows": rows})) == 2  # for every kind of row
     caplog.clear()
     data.split(range(9), (1, 1, 1))
     assert not caplog.records
