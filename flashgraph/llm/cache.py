@@ -156,7 +156,8 @@ class CachedModel:
         """Answer ``messages``, from the cache if possible; see `flashgraph.llm.protocol.Model.complete`."""
         own = getattr(self.model, "params", None)
         effective = {**own, **params} if isinstance(own, Mapping) else dict(params)
-        effective.pop("priority", None)  # it affects when the answer comes, not which one
+        for name in ("priority", "stream"):  # they affect when the answer comes, not which one
+            effective.pop(name, None)
         greedy = _is_greedy(effective)
         key = cache_key(self.model, messages, effective) if greedy or self.any_temperature else None
         if key is None:

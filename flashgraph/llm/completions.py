@@ -39,8 +39,8 @@ FINISHES: Mapping[str, str] = {
 
 UNSUPPORTED: Mapping[str, tuple[Any, str]] = {
     "best_of": (1, "send several requests, and choose"),
-    "stream": (False, "leave it out: replies are not streamed"),
-    "stream_options": (None, "leave it out: replies are not streamed"),
+    "stream": (False, "leave it out: this backend does not stream"),
+    "stream_options": (None, "leave it out: stream=FUNCTION sets it"),
     "prompt_logprobs": (None, "leave it out: a reply cannot contain them"),
     "audio": (None, "leave it out: a reply is text"),
     "modalities": (["text"], "leave it out: a reply is text"),

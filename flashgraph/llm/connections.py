@@ -10,7 +10,7 @@ Bodies are read here, because httpx reads all that a server sends, and inflates 
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -106,21 +106,29 @@ class Connections:
                 raise wrong_variable(PROXIES, error) from None
             yield self
 
-    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> HttpReply:
+    async def request(
+        self,
+        method: str,
+        url: httpx.URL | str,
+        json: Any = None,
+        *,
+        each: Callable[[bytearray], object] | None = None,
+    ) -> HttpReply:
         """Send one request and read the response.  Cancelling closes the connection.
 
+        ``each`` is called with the body so far, whenever a part of a successful one has come.
         Raises `UnreadableBody` for such a body in a successful response, and all errors of
         ``httpx.AsyncClient.request``.
         """
         client = self._idle.pop() if self._idle else await self._another()
         try:
             async with client.stream(method, url, json=json) as response:
-                body = await self._body(response)
+                body = await self._body(response, each)
                 return HttpReply(response.status_code, response.reason_phrase, response.headers, body)
         finally:
             self._idle.append(client)
 
-    async def _body(self, response: httpx.Response) -> bytes:
+    async def _body(self, response: httpx.Response, each: Callable[[bytearray], object] | None) -> bytes:
         if not response.is_success:
             body = _Body(response.headers, min(LARGEST_COMPLAINT, self.largest))
             try:
@@ -132,6 +140,8 @@ class Connections:
         body = _Body(response.headers, self.largest)
         async for chunk in response.aiter_raw():
             body.add(chunk)
+            if each is not None:
+                each(body.taken)
         return body.whole()
 
     async def _another(self) -> httpx.AsyncClient:

@@ -34,6 +34,7 @@ from flashgraph.llm.protocol import Message, Reply, choices_wanted, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
 from flashgraph.llm.sharing import Shared
+from flashgraph.llm.streams import Stream
 
 __all__ = ["HttpModel"]
 
@@ -133,17 +134,19 @@ class HttpModel:
 
         Raises `DataError` for a parameter whose effect a `Reply` cannot show.
         """
-        body = self._body(messages, {**self.params, **params})
+        own = {**self.params, **params}
+        stream = Stream(own.pop("stream")) if callable(own.get("stream")) else None
+        body = self._body(messages, own, streamed=stream is not None)
         try:
             with anyio.fail_after(self.timeout):
-                answer = await self._sent(body)
+                answer = await self._sent(body, stream)
         except TimeoutError:
             late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
             raise self.retry.passing(late, cut_off=True) from None
         except httpx.TransportError as error:
             # Without the cause: an error of httpx may quote a header, and thereby the key.
             raise self.retry.passing(self._unreachable(error), cut_off=connection_lost(error)) from None
-        except UnreadableBody as error:
+        except (UnreadableBody, Malformed) as error:
             raise self._faults.malformed(str(error), body) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
@@ -152,18 +155,22 @@ class HttpModel:
             if _is_missing(complaint):
                 raise await self._not_found(self._faults.said(complaint))
             raise self._faults.of(complaint, answer.headers)
-        return await self._reply(answer, body)
+        return await self._reply(answer, body, stream)
 
-    def _body(self, messages: Sequence[Message], params: dict[str, Any]) -> dict[str, Any]:
+    def _body(self, messages: Sequence[Message], params: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
         body = spread(self.name, params)
+        if streamed and choices_wanted(body) > 1:
+            raise DataError(f"{self.name}: found n={body['n']} with stream.\nFix: leave one of them out.")
         sent = [dict(message) for message in messages]
-        return {**body, "model": self.model, "messages": sent, "stream": False}
+        how = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {"stream": False}
+        return {**body, "model": self.model, "messages": sent, **how}
 
-    async def _sent(self, body: Mapping[str, Any]) -> HttpReply:
+    async def _sent(self, body: Mapping[str, Any], stream: Stream | None) -> HttpReply:
         """Return the response to ``body``; if the server refuses parameters, adapt them and send it again."""
         while True:
             sent = self._dialect.adapted(body)
-            answer = await self._opened().request("POST", self._chat, sent)
+            each = None if stream is None else stream.take
+            answer = await self._opened().request("POST", self._chat, sent, each=each)
             if answer.status not in (400, 422) or not self._dialect.learn(answer.text, sent):
                 return answer
 
@@ -200,9 +207,10 @@ class HttpModel:
             "check the address and that the server is up, then run again"
         )
 
-    async def _reply(self, answer: HttpReply, body: Mapping[str, Any]) -> Reply:
+    async def _reply(self, answer: HttpReply, body: Mapping[str, Any], stream: Stream | None) -> Reply:
         try:
-            said = Completion.of(parsed(answer.body), choices_wanted(body))
+            data = parsed(answer.body) if stream is None else stream.whole(answer.body)
+            said = Completion.of(data, choices_wanted(body))
         except NoJson as error:
             if _is_page(answer):
                 raise self._faults.page(answer.status, answer.text, answer.headers) from None

@@ -41,6 +41,7 @@ async def asked(
     *,
     parse: Any = None,
     response_format: Any = None,
+    stream: Callable[[str], object] | bool | None = None,
     **params: Any,
 ) -> Reply:
     """Call a model, and return its reply, with the value that was read as `Reply.parsed`.
@@ -48,8 +49,12 @@ async def asked(
     ``parse`` is a type or a function of the text. A type's schema is appended to the messages. ``response_format`` is a
     type too, or a mapping, which is sent as it is. A reply that calls tools is returned unread.
 
+    ``stream`` is a function that is called with the text so far, as it comes, and at last with the whole text.
+
     Raises `UnusableReply` if neither the reply nor its repair can be read, and `DataError` for another ``parse``.
     """
+    if stream not in (None, False):
+        call = _streamed(call, stream)
     if response_format is not None:
         params["response_format"] = _format(response_format)
     if parse is None:
@@ -83,6 +88,31 @@ async def asked(
             f"the reply cannot be read as {_name(parse)}, nor can its repair: {_reason(error, parse)}; "
             f"the model wrote {shown(repaired.text)!r:.200}"
         ) from error
+
+
+def _streamed(call: Callable[..., Awaitable[Reply]], stream: Any) -> Callable[..., Awaitable[Reply]]:
+    """Return ``call`` with a callback for the text.
+
+    A backend that does not stream ignores the callback or refuses it by name. A reply from a journal or a cache comes
+    in one piece, so the whole text is shown at the end.
+    """
+    if not callable(stream):
+        raise DataError(f"llm(stream={stream!r:.80}): expected a function of the text so far.\nFix: stream=print.")
+    show: Callable[[str], object] = stream
+
+    async def streaming(messages: Any, **params: Any) -> Reply:
+        shown: list[str] = [""]
+
+        def piece(text: str) -> None:
+            shown[0] = text
+            show(text)
+
+        reply = await call(messages, stream=piece, **params)
+        if reply.text != shown[0]:
+            show(reply.text)
+        return reply
+
+    return streaming
 
 
 def schema_of(kind: Any) -> dict[str, Any]:

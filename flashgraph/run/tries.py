@@ -63,7 +63,8 @@ class ModelRequest:
         Raises what `flashgraph.llm.messages.checked` raises for messages that cannot be sent.
         """
         sound = checked(messages)
-        key, amounts = request_key(name, sound, params), reservation(models, as_texts(sound), params, limits)
+        stored = {name: value for name, value in params.items() if name != "stream"}  # a function
+        key, amounts = request_key(name, sound, stored), reservation(models, as_texts(sound), params, limits)
         return cls(sound, params, key, amounts, prompt_estimate(sound), limits)
 
 

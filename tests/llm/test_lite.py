@@ -259,6 +259,8 @@ async def test_what_a_reply_cannot_show_is_refused() -> None:
     """The parameter is named."""
     with running() as server, pytest.raises(DataError, match="best_of=2"):
         await ask(at(server.url), best_of=2)
+    with pytest.raises(DataError, match="found parameter stream="):
+        await ask(at(server.url), stream=print)
     assert server.asked == []
 
 
