@@ -16,7 +16,7 @@ import attrs
 from attrs.validators import ge
 
 import flashgraph as fg
-from flashgraph.parts import Archive, Attempt, Candidate, Work, attempt, fenced_answers, rewrite_prompt, same_text
+from flashgraph.parts import Archive, Attempt, Candidate, Trial, attempt, fenced_answers, rewrite_prompt, same_text
 
 
 @attrs.frozen
@@ -29,25 +29,13 @@ class Params:
 
 
 @attrs.frozen
-class Match:
-    """An instruction that meets a test."""
-
-    text: dict[str, str]
-    samples: tuple[int, ...]
-
-    def work(self) -> list[Work]:
-        """Return one piece of work for each sample of the test."""
-        return [Work(self.text, "train", index) for index in self.samples]
-
-
-@attrs.frozen
 class Tests:
     """The hardest ``kept`` tests; the score of one is the share of its samples that the instruction failed."""
 
     kept: int
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
-    def apply(self, event: fg.PoolEvent[fg.Group[Match, Attempt]]) -> "Tests":
+    def apply(self, event: fg.PoolEvent[fg.Group[Trial, Attempt]]) -> "Tests":
         """Add a test, and drop the easiest beyond ``kept``; of equally hard ones the older."""
         solved = sum(attempt.passed for attempt in event.value.values)
         hardness = 1 - solved / max(1, event.value.size)
@@ -76,7 +64,7 @@ def seed(ctx: fg.Draw) -> Candidate:
 
 
 @graph.source(reads=(instructions, tests), focus=False)
-def revise(ctx: fg.Draw[tuple[Archive, Tests], Params]) -> Match | None:
+def revise(ctx: fg.Draw[tuple[Archive, Tests], Params]) -> Trial | None:
     """Draw one of the best instructions, and the hardest test."""
     known, hard = ctx.view
     best = sorted(known.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[: ctx.params.parents]
@@ -84,11 +72,11 @@ def revise(ctx: fg.Draw[tuple[Archive, Tests], Params]) -> Match | None:
         return None
     parent, test = ctx.random.choice(best), hard.best()
     ctx.parents(parent, of=instructions)
-    return Match(dict(parent.value.text), test.value.samples if test else drawn(ctx, ctx.params.size))
+    return Trial(dict(parent.value.text), test.value.samples if test else drawn(ctx, ctx.params.size))
 
 
 @graph.source(reads=(tests, instructions), window=2, focus=False)
-def challenge(ctx: fg.Draw[tuple[Tests, Archive], Params]) -> Match | None:
+def challenge(ctx: fg.Draw[tuple[Tests, Archive], Params]) -> Trial | None:
     """Mutate the hardest test, and let the champion face the result."""
     hard, known = ctx.view
     champion, test = known.best(), hard.best()
@@ -97,7 +85,7 @@ def challenge(ctx: fg.Draw[tuple[Tests, Archive], Params]) -> Match | None:
     kept = ctx.random.sample(test.value.samples, len(test.value.samples) // 2) if test else []
     if test:
         ctx.parents(test, of=tests)
-    return Match(dict(champion.value.text), (*kept, *drawn(ctx, ctx.params.size - len(kept), kept)))
+    return Trial(dict(champion.value.text), (*kept, *drawn(ctx, ctx.params.size - len(kept), kept)))
 
 
 def drawn(ctx: fg.Draw[tuple[Archive, Tests], Params] | fg.Draw[tuple[Tests, Archive], Params], count: int,
@@ -113,7 +101,7 @@ score = graph.stage(attempt, name="score", model="task", counts="evaluations")
 
 
 @graph.stage(model="reflection", counts="proposals")
-async def propose(match: fg.Group[Match, Attempt], ctx: fg.Context) -> Candidate | None:
+async def propose(match: fg.Group[Trial, Attempt], ctx: fg.Context) -> Candidate | None:
     """Let the model rewrite the instruction after the test; nothing is proposed where all of it was solved."""
     text, attempts = match.origin.text, match.values
     if not attempts or all(each.passed for each in attempts):
@@ -129,9 +117,9 @@ def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
 
 
 graph.edge(seed, score, scatter=Candidate.work, distinct=same_text)
-graph.edge(challenge, face, scatter=Match.work)
+graph.edge(challenge, face, scatter=Trial.work)
 graph.edge(face, tests, gather=True, stale=fg.discard(above=8, of=instructions))
-graph.edge(revise, run, scatter=Match.work)
+graph.edge(revise, run, scatter=Trial.work)
 graph.edge(run, propose, gather=True)
 graph.edge(propose, score, scatter=Candidate.work, order=fg.discriminative(window=3), distinct=same_text)
 graph.edge(score, instructions, gather=True, stale=fg.discard(above=64, of=instructions))

@@ -27,7 +27,7 @@ class Params:
 
 
 @attrs.frozen
-class Draft:
+class Revision:
     """A text on its way, the samples that it is tried on, and the best text before it with its sum of scores."""
 
     text: dict[str, str]
@@ -43,16 +43,16 @@ class Draft:
 
 
 @attrs.frozen
-class Start:
+class Drafting:
     """A parent, a minibatch, and how many drafts to write."""
 
     text: dict[str, str]
     samples: tuple[int, ...]
     drafts: int
 
-    def numbered(self) -> list[Draft]:
+    def numbered(self) -> list[Revision]:
         """Return the parent as the origin of each draft."""
-        return [Draft(self.text, self.samples, number) for number in range(1, self.drafts + 1)]
+        return [Revision(self.text, self.samples, number) for number in range(1, self.drafts + 1)]
 
 
 @attrs.frozen
@@ -74,17 +74,17 @@ def seed(ctx: fg.Draw) -> Candidate:
 
 
 @graph.source(reads=archive, window=2)
-def start(ctx: fg.Draw[Archive, Params]) -> Start | None:
+def start(ctx: fg.Draw[Archive, Params]) -> Drafting | None:
     """Draw the best candidate, and a minibatch."""
     if (best := ctx.view.best()) is None:
         return None
     ctx.parents(best)
     samples = ctx.random.sample(range(len(ctx.task.train)), min(ctx.params.minibatch, len(ctx.task.train)))
-    return Start(dict(best.value.text), tuple(samples), ctx.params.drafts)
+    return Drafting(dict(best.value.text), tuple(samples), ctx.params.drafts)
 
 
 @graph.stage(model="reflection", counts="proposals")
-async def draft(origin: Draft, ctx: fg.Context) -> Draft:
+async def draft(origin: Revision, ctx: fg.Context) -> Revision:
     """Write one variant of the parent."""
     asked = {name: VARY.format(number=origin.number, text=text) for name, text in origin.text.items()}
     return attrs.evolve(origin, text={**origin.text, **await fenced_answers(ctx.llm, asked)})
@@ -95,7 +95,7 @@ validate = graph.stage(attempt, name="validate", model="task", counts="evaluatio
 
 
 @graph.stage(model="reflection")
-async def refine(tried: fg.Group[Draft, Attempt], ctx: fg.Context[None, Params]) -> Draft | Refined:
+async def refine(tried: fg.Group[Revision, Attempt], ctx: fg.Context[None, Params]) -> Revision | Refined:
     """Refine a draft by its feedback; end with the best text after the last pass, or when all samples are solved."""
     drew, seen = tried.origin, tried.values
     reached = sum(each.score for each in seen)
@@ -104,11 +104,11 @@ async def refine(tried: fg.Group[Draft, Attempt], ctx: fg.Context[None, Params])
         return Refined(best, most)
     asked = {name: rewrite_prompt(text, seen, ctx.task, name) for name, text in drew.text.items()}
     text = {**drew.text, **await fenced_answers(ctx.llm, asked)}
-    return Draft(text, drew.samples, drew.number, drew.passes + 1, best, most)
+    return Revision(text, drew.samples, drew.number, drew.passes + 1, best, most)
 
 
 @graph.stage
-def pick(drafts: fg.Group[Start, Refined], ctx: fg.Context) -> Candidate | None:
+def pick(drafts: fg.Group[Drafting, Refined], ctx: fg.Context) -> Candidate | None:
     """Take the best text; of equally good ones the first."""
     if not drafts.values:
         return None
@@ -133,10 +133,10 @@ def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
 
 
 graph.edge(seed, validate, scatter=Candidate.work, distinct=same_text)
-graph.edge(start, draft, scatter=Start.numbered, fanout=lambda params: params.drafts)
-graph.edge(draft, run, scatter=Draft.work, fanout=lambda params: params.minibatch)
+graph.edge(start, draft, scatter=Drafting.numbered, fanout=lambda params: params.drafts)
+graph.edge(draft, run, scatter=Revision.work, fanout=lambda params: params.minibatch)
 graph.edge(run, refine, gather=True)
-graph.edge(refine, run, only=Draft, scatter=Draft.work, fanout=lambda params: params.minibatch,
+graph.edge(refine, run, only=Revision, scatter=Revision.work, fanout=lambda params: params.minibatch,
            loop=lambda params: params.refinements)  # fmt: skip
 graph.edge(refine, pick, only=Refined, gather=True)
 graph.edge(pick, validate, scatter=Candidate.work, order=fg.discriminative(window=3), distinct=same_text)

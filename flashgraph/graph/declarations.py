@@ -262,3 +262,17 @@ def _locals_of_caller() -> Mapping[str, Any]:
     if frame is None or frame.f_locals is frame.f_globals:
         return {}
     return dict(frame.f_locals)
+
+
+def in_order(graph: Declarations, name: Any, factory: Any) -> tuple[Any, Any]:
+    """Return the name and the factory of a pool; note a problem if they were given in the other order."""
+    if isinstance(name, str) or not isinstance(factory, str):
+        return name, factory
+    graph.note(
+        "bad-name",
+        f"pool {factory!r}",
+        f"graph.pool({shown(name)}, {factory!r})",
+        "its name first, then its factory",
+        f"graph.pool({factory!r}, {getattr(name, '__name__', 'FACTORY')})",
+    )
+    return factory, name

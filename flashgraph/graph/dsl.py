@@ -14,7 +14,7 @@ from typing_extensions import TypeVar, Unpack
 
 from flashgraph.errors import Place, Problem
 from flashgraph.graph.contexts import Context, Draw, Emit
-from flashgraph.graph.declarations import Declarations
+from flashgraph.graph.declarations import Declarations, in_order
 from flashgraph.graph.handles import (
     Consumer,
     EdgeOptions,
@@ -117,7 +117,7 @@ class Graph(Declarations):
 
         A function with one parameter gets the parameters of the graph: ``lambda params: Beam(params.width)``.
         """
-        first, second = _in_order(self, name, factory)
+        first, second = in_order(self, name, factory)
         return PoolNode(self.add(PoolSpec(first, second, Place.of_caller())), self)
 
     @overload
@@ -389,17 +389,3 @@ class Graph(Declarations):
         from flashgraph.graph.check import check  # the checks load only when asked for
 
         return check(self)
-
-
-def _in_order(graph: Graph, name: Any, factory: Any) -> tuple[Any, Any]:
-    """Return the name and the factory of a pool; note a problem if they were given in the other order."""
-    if isinstance(name, str) or not isinstance(factory, str):
-        return name, factory
-    graph.note(
-        "bad-name",
-        f"pool {factory!r}",
-        f"graph.pool({shown(name)}, {factory!r})",
-        "its name first, then its factory",
-        f"graph.pool({factory!r}, {getattr(name, '__name__', 'FACTORY')})",
-    )
-    return factory, name

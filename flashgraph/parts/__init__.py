@@ -7,8 +7,9 @@ from flashgraph.parts.ace.checkpoints import Checkpoints, Snapshot, StepScores, 
 from flashgraph.parts.archive import Archive
 from flashgraph.parts.clipping import SHOWN_TOKENS, call_within, clipped, fitted, within
 from flashgraph.parts.costs import curating, reflecting
-from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
+from flashgraph.parts.evaluation import Attempt, Candidate, Trial, Validated, Work, attempt, reachable, same_text
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
+from flashgraph.parts.racing import Finalists, Race
 from flashgraph.parts.reflection import examples, fenced_answers, fenced_text, rewrite_prompt, rewriting, rewritten
 from flashgraph.parts.sampling import Epochs, RoundRobin
 
@@ -20,11 +21,14 @@ __all__ = [
     "Candidate",
     "Checkpoints",
     "Epochs",
+    "Finalists",
     "Frontier",
     "ParetoFrontier",
+    "Race",
     "RoundRobin",
     "Snapshot",
     "StepScores",
+    "Trial",
     "Validated",
     "Work",
     "attempt",

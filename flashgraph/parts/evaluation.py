@@ -17,7 +17,7 @@ from flashgraph.parts.clipping import clipped
 from flashgraph.tasks.task import Llm, Task, least_score
 from flashgraph.tasks.trace import Record, Trace
 
-__all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable", "same_text"]
+__all__ = ["Attempt", "Candidate", "Trial", "Validated", "Work", "attempt", "reachable", "same_text"]
 
 
 KEPT_CHARACTERS = 20_000
@@ -60,6 +60,18 @@ class Work:
     text: Mapping[str, str]
     split: str
     index: int
+
+
+@attrs.frozen
+class Trial:
+    """A candidate on a few training samples."""
+
+    text: Mapping[str, str]
+    samples: tuple[int, ...]
+
+    def work(self) -> list[Work]:
+        """Return one piece of work for each sample."""
+        return [Work(self.text, "train", index) for index in self.samples]
 
 
 @attrs.frozen

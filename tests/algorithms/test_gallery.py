@@ -141,10 +141,38 @@ def self_refine(world: World, seed: int) -> Sequential:
     return run
 
 
+def protegi(world: World, seed: int) -> Sequential:
+    """ProTeGi with a beam of two: two criticisms of each prompt, and a race that halves on new samples."""
+    run = Sequential(world)
+    run.add(SEED_TEXT)
+    for step in range(STEPS):
+        stream, every = random.Random(f"{seed}/step/{step}"), range(world.train)
+        order = sorted(range(len(run.held)), key=lambda place: (-run.held[place][1], place))[:2]
+        beam = [run.held[place][0] for place in order]
+        samples = stream.sample(every, 3)
+        rungs = [stream.sample(every, min(2 ** (r + 1), world.train)) for r in range(3)]
+        left: dict[str, int] = {}
+        for text in beam:
+            edits = [better([text], number) for number in "12"] if run.failures(text, samples) else []
+            left |= dict.fromkeys([text, *edits], 0)
+        while True:
+            rung = rungs.pop(0)
+            left = {text: solved + len(rung) - run.failures(text, rung) for text, solved in left.items()}
+            ranked = sorted(left, key=lambda text: (-left[text], list(left).index(text)))
+            kept = ranked[: max(2, (len(left) + 1) // 2)]
+            if len(kept) in (2, len(left)) or not rungs:
+                break
+            left = {text: solved for text, solved in left.items() if text in kept}
+        for text in [text for text in left if text in ranked[:2]]:
+            run.add(text)
+    return run
+
+
 CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
     "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
     "coevolution": (coevolution, {"size": 3}, STEPS),
     "self_refine": (self_refine, {"drafts": 3, "refinements": 2, "minibatch": 3}, 3 * STEPS),
+    "protegi": (protegi, {"width": 2, "gradients": 2, "minibatch": 3, "rung": 2}, 2 * STEPS - 1),
     "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
     "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
 }
@@ -169,7 +197,7 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution", "self_refine"])
+@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi"])
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)
     result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))
