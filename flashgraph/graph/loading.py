@@ -34,7 +34,7 @@ def load_graph(graph: Graph | str | Path) -> Graph:
         return graph
     _require_path(graph, "graph", "fg.Graph(...)")
     text = str(graph)
-    path, name = _split(text)
+    path, name = _split(text, "graph")
     if str(path) in shipped():
         # Imported as a module, because other shipped files import it: its classes must be the same ones.
         return _object(importlib.import_module(f"flashgraph.algorithms.{path}"), path, name, Graph, "graph")
@@ -55,7 +55,7 @@ def load_task(task: Task | str | Path) -> Task:
     if isinstance(task, Task):
         return task
     _require_path(task, "task", "fg.Task(...)")
-    path, name = _split(str(task))
+    path, name = _split(str(task), "task")
     if not path.exists():
         raise DataError(
             f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it."
@@ -68,7 +68,7 @@ def load_model(text: str) -> Any:
 
     Raises `DataError` if the file does not exist, or holds no function and no model of that name.
     """
-    path, name = _split(text)
+    path, name = _split(text, "model")
     if not path.exists():
         raise DataError(f"model {text!r}: no such file.\nFix: --model FILE.py:NAME, a function of the messages.")
     module, name = _module(path), name or "model"
@@ -90,7 +90,14 @@ def _require_path(given: object, what: str, made: str) -> None:
         )
 
 
-def _split(text: str) -> tuple[Path, str | None]:
+def _split(text: str, what: str) -> tuple[Path, str | None]:
+    """Return the file and the name in it.  Raises `DataError` for options after them, as model servers have."""
+    bare, mark, options = text.partition("?")
+    if mark and not Path(text).exists() and bare.partition(":")[0].endswith(".py"):
+        raise DataError(
+            f"{what} {text!r}: found the options {'?' + options!r} after a Python file, which takes none; expected "
+            f"FILE.py or FILE.py:NAME.\nFix: {bare}, and set {options.partition('=')[0] or 'them'} in the file."
+        )
     head, colon, name = text.rpartition(":")
     if colon and name.isidentifier() and not Path(text).exists():
         return Path(head), name

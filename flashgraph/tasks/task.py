@@ -88,7 +88,7 @@ def _advice(given: Any) -> tuple[str, str] | None:
 
 def _roles(given: Any) -> tuple[str, ...]:
     """Return the roles as a tuple. Raises `DataError` for values that are not names."""
-    found = (given,) if isinstance(given, str) else tuple(given)
+    found = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
     for role in found:
         if not isinstance(role, str) or not role.isidentifier():
             raise DataError(f"fg.Task: roles has {role!r}; expected names.\nFix: roles=('judge',).")
@@ -184,6 +184,7 @@ class Task(Generic[S, O]):
                 "Fix: bounds=(0.0, 1.0), which is the default."
             )
         place_named(f"task {self.name!r}", self.runs)
+        self._check_others()
         for part in ("workers", "timeout", "repeats"):
             number: Any = getattr(self, part)
             if not (part == "timeout" and number is None) and not _is_above_zero(number, whole=part != "timeout"):
@@ -204,6 +205,20 @@ class Task(Generic[S, O]):
                 )
         if self.attempt_batch is not None and self.attempt is not ask:
             raise DataError(f"task {self.name!r}: it has attempt and attempt_batch.\nFix: leave one of them out.")
+
+    def _check_others(self) -> None:
+        name: Any = self.name
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"fg.Task: its name is {name!r:.80}; expected a text.\nFix: name='tickets'.")
+        rewrite: Any = self.rewrite
+        if rewrite is not None and not callable(rewrite):
+            raise DataError(
+                f"task {name!r}: rewrite is {rewrite!r:.80}; expected a function.\n"
+                "Fix: rewrite=FUNCTION of (llm, candidate, components, attempts), or leave it out."
+            )
+        gateway: Any = self.gateway
+        if not isinstance(gateway, bool):
+            raise DataError(f"task {name!r}: gateway is {gateway!r:.80}; expected True or False.\nFix: gateway=True.")
 
     def _check_seed(self) -> None:
         seed: Any = self.seed

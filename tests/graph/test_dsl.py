@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,3 +244,11 @@ def test_include_several_times(times: int) -> None:
         graph.edge(draw, included["value"])
     assert len(graph.spec.nodes) == 2 + 3 * times
     assert [p.code for p in graph.check()] == ["pool-without-edge"]
+
+
+@pytest.mark.parametrize("load", [fg.load_graph, fg.load_task])
+def test_options_after_a_python_file_are_named(load: Any, tmp_path: Path) -> None:
+    """Model servers take options in their address; files do not."""
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(fg.DataError, match=r"found the options '\?limit=4' after a Python file, which takes none"):
+        load(str(tmp_path / "mine.py:thing?limit=4"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -240,3 +241,20 @@ def test_bounds_must_be_two_ascending_numbers(bounds: Any) -> None:
     """Bounds must be two numbers, the least first."""
     with pytest.raises(DataError, match=r"expected \(least, greatest\) score"):
         fg.Task("t", train=[1], val=[1], score=lambda sample, output: fg.Score(1), bounds=bounds)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("roles", 5, "fg.Task: roles has 5; expected names"),
+        ("roles", [1], "fg.Task: roles has 1; expected names"),
+        ("name", 5, "fg.Task: its name is 5; expected a text"),
+        ("name", " ", "fg.Task: its name is ' '; expected a text"),
+        ("rewrite", 5, "rewrite is 5; expected a function"),
+        ("gateway", "yes", "gateway is 'yes'; expected True or False"),
+    ],
+)
+def test_each_option_of_a_wrong_type_is_named(option: str, value: object, said: str) -> None:
+    options: dict[str, Any] = {"name": "t", "seed": {"i": "x"}, "train": ["a"], "val": ["b"], "score": lambda s, o: 1.0}
+    with pytest.raises(fg.DataError, match=re.escape(said)):
+        fg.Task(**options | {option: value})
