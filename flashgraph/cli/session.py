@@ -135,7 +135,7 @@ def _cut_short(order: Order, run: Run) -> Report:
     """Return the report of a run that signals cancelled at once."""
     result = run.result
     result = attrs.evolve(result, reason=STOPPED) if result.status == "cancelled" else result
-    return Report(result, order.task.seed, untested=STOPPED, interrupted=True)
+    return Report(result, order.task.seed, untested=STOPPED, limits=order.budget.limits, interrupted=True)
 
 
 def _rescue(order: Order, begun: Sequence[Run]) -> None:
@@ -223,7 +223,7 @@ async def _run(
             tasks.cancel_scope.cancel()
         if not live:
             say(f"ended: {result.status} ({result.reason})", err=True)
-        report = Report(result, order.task.seed)
+        report = Report(result, order.task.seed, limits=order.budget.limits)
         return await _tested(report, order, models, run, interrupts), run.abandoned
 
 

@@ -16,6 +16,7 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.observe.words import clock, counted, score_text
+from flashgraph.run.budget import unit
 from flashgraph.run.cause import LIMITS, Cause
 from flashgraph.run.events import Created, Ended, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.heldout import HeldOut
@@ -48,6 +49,8 @@ class Report:
     test: tuple[HeldOut, HeldOut] | None = None
     untested: str = ""
     tested: Mapping[str, float] = attrs.field(factory=dict)
+    limits: Mapping[str, float] = attrs.field(factory=dict)
+    """The limits of the run's budget by name, as `flashgraph.run.budget.Budget.limits`."""
     interrupted: bool = False
     """Whether a signal ended the run or its test before the files were written."""
 
@@ -135,13 +138,27 @@ class Report:
             return "no work was left: the run is unchanged, even if the task has changed" if idle else ""
         if result.cause not in LIMITS:
             return f"to continue: {command}{FURTHER.get(result.cause, '')}"
-        used = getattr(result.spent, result.cause)
+        used, role = self._used_up()
+        if role:
+            doubled = f"{2 * used:.2g}" if result.cause is Cause.USD else f"{max(2 * used, 1):.0f}"
+            return f"to continue: {command} --budget {role}.{result.cause}={doubled}"
         match result.cause:
             case Cause.SECONDS:
                 return f"to continue: {command} --minutes {math.ceil(used / 30)}"
             case Cause.USD:
                 return f"to continue: {command} --usd {2 * used:.2g}"
         return f"to continue: {command} --{result.cause} {max(2 * used, 1):.0f}"
+
+    def _used_up(self) -> tuple[float, str]:
+        """Return what was spent of the limit that ended the run, and its role; "" for a limit of the whole run."""
+        cause = self.result.cause
+        spent: dict[str, float] = {"": getattr(self.result.spent, cause)}
+        for cost in self.result.costs:
+            amounts = {"calls": cost.calls, "tokens": cost.prompt_tokens + cost.completion_tokens, "usd": cost.usd}
+            spent[cost.role] = spent.get(cost.role, 0.0) + amounts.get(cause, 0.0)
+        limits = {name.rpartition(".")[0]: limit for name, limit in self.limits.items() if unit(name) == cause}
+        role = max(limits, key=lambda name: spent.get(name, 0.0) / limits[name], default="")
+        return spent.get(role, 0.0), role
 
     def head(self) -> list[str]:
         """Return the lines for how the run ended and what it used."""

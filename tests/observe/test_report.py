@@ -15,7 +15,7 @@ from flashgraph.evidence import Evidence, weigh
 from flashgraph.observe.report import Report, claim_folder, new_folder
 from flashgraph.parts.evaluation import Candidate
 from flashgraph.run.cause import Cause, RunStatus
-from flashgraph.run.events import Created, Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
+from flashgraph.run.events import CallEnded, Created, Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.heldout import HeldOut
 from flashgraph.run.result import Result, ResultArtifact, Spent, texts_of
 
@@ -214,3 +214,24 @@ def test_runs_that_start_at_once_share_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write the run"):
         new_folder(tmp_path / "file" / "x")
+
+
+@pytest.mark.parametrize(
+    ("cause", "limits", "expected"),
+    [
+        (Cause.CALLS, {"judge.calls": 3}, "--budget judge.calls=6"),
+        (Cause.CALLS, {"calls": 100, "judge.calls": 3}, "--budget judge.calls=6"),
+        (Cause.CALLS, {"judge.calls": 3, "task.calls": 50}, "--budget judge.calls=6"),
+        (Cause.TOKENS, {"judge.tokens": 40, "calls": 3}, "--budget judge.tokens=72"),
+        (Cause.USD, {"judge.usd": 0.2}, "--budget judge.usd=0.3"),
+        (Cause.USD, {"usd": 0.5, "judge.usd": 9}, "--usd 1"),
+        (Cause.PROPOSALS, {"proposals": 3, "judge.calls": 3}, "--proposals 6"),
+    ],
+)
+def test_the_limit_of_a_role_is_raised_for_that_role(cause: Cause, limits: Any, expected: str) -> None:
+    """The one that is used up most, of those that count the amount which ended the run."""
+    started = JobStarted(0.0, 1, "rate", 1, 1, 0)
+    calls = [CallEnded(1.0, n, 1, "judge", "done", 10, 2, 0.05, 1.0, "stop", False) for n in range(3)]
+    spent = Spent(3, 9, 20, 200, 0.5, 90.0)
+    ended = attrs.evolve(result(BETTER), status="budget", cause=cause, events=[started, *calls], spent=spent)
+    assert Report(ended, SEED, limits=limits).to_resume(Path("out")) == f"to continue: flashgraph resume out {expected}"
