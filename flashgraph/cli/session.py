@@ -17,8 +17,9 @@ import click
 
 from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause, no_defect
-from flashgraph.cli.stopping import Interrupts, end_at_once, rescuing
+from flashgraph.cli.stopping import Interrupts, end_at_once, rescuing, say_aside
 from flashgraph.cli.viewing import viewed_beside
+from flashgraph.cli.watching import Follower, HeldOutCount
 from flashgraph.errors import FlashgraphError
 from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
@@ -27,12 +28,10 @@ from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
 from flashgraph.llm.responses import ResponseCache
 from flashgraph.observe.outlook import outlook
-from flashgraph.observe.progress import Progress, table
 from flashgraph.observe.report import Report, claim_folder, file_name, new_folder
 from flashgraph.run.budget import Budget
 from flashgraph.run.cause import Cause
 from flashgraph.run.contained import GRACE, swept
-from flashgraph.run.events import Event
 from flashgraph.run.heldout import beyond, held_out, unanswered
 from flashgraph.run.journal.keeper import unusable
 from flashgraph.run.loop import run_alone
@@ -44,7 +43,6 @@ from flashgraph.text.terminal import say, say_diff, say_error
 
 __all__ = ["Order", "carry_out"]
 
-FRAME_SECONDS = 0.25
 STOPPED = "interrupted"
 
 
@@ -171,13 +169,10 @@ async def _run(
     order: Order, models: Mapping[str, Model], interrupts: Interrupts, begun: list[Run]
 ) -> tuple[Report, Sequence[str]]:
     """Return the report and the abandoned jobs; append the run to ``begun`` once it has started."""
-    progress = Progress(order.graph.spec, order.budget)
     live = terminal.is_live()
-
-    def on_event(event: Event) -> None:
-        if (news := progress.on_event(event)) and not live:
-            say(news, err=True)
-
+    watch = Follower(order.graph.spec, order.budget, live)
+    if live:
+        interrupts.tell = watch.notify
     async with (
         open_run(
             order.graph,
@@ -188,7 +183,7 @@ async def _run(
             budget=order.budget,
             seed=order.seed,
             resources=_unconfined(order.graph) if order.unconfined else None,
-            on_event=on_event,
+            on_event=watch.on_event,
             folder=order.out,
             resume=order.resume,
             accept_changes=order.accept_changes,
@@ -199,8 +194,7 @@ async def _run(
         viewed_beside(order.out, order.view),
     ):
         begun.append(run)
-        for event in run.result.events:
-            progress.on_event(event)  # of earlier sessions, which the hook does not receive
+        watch.begin(run)
         stopping = anyio.Event()
 
         def leave() -> None:
@@ -219,8 +213,10 @@ async def _run(
             say(found.warning or f"{found}", err=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_grace, run, stopping, order.grace)
-            result = await _watched(run, progress) if live else await _ended(run)
+            async with watch.shown():
+                result = await _ended(run)
             tasks.cancel_scope.cancel()
+        interrupts.tell = say_aside
         if not live:
             say(f"ended: {result.status} ({result.reason})", err=True)
         report = Report(result, order.task.seed, limits=order.budget.limits)
@@ -259,24 +255,6 @@ async def _ended(run: Run) -> Result:
         return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=reason)
 
 
-async def _watched(run: Run, progress: Progress) -> Result:
-    """Show the progress until the run ends; return its result."""
-    with terminal.live(table(progress)) as view:
-
-        async def frames() -> None:
-            while True:
-                progress.now = run.elapsed
-                view.update(table(progress), refresh=True)
-                await anyio.sleep(FRAME_SECONDS)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(frames)
-            result = await _ended(run)
-            tasks.cancel_scope.cancel()
-        view.update(table(progress), refresh=True)
-    return result
-
-
 async def _tested(
     report: Report, order: Order, models: Mapping[str, Model], run: Run, interrupts: Interrupts
 ) -> Report:
@@ -304,6 +282,7 @@ async def _tested(
                 candidates,
                 model,
                 ledger,
+                done=HeldOutCount(len(candidates) * len(order.task.test)),
                 stage=stage,
                 given=run.machine.plan.given(stage),
                 resources=run.resources,

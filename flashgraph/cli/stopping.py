@@ -17,7 +17,7 @@ import anyio
 from flashgraph.cli.failures import INTERRUPTED
 from flashgraph.text.terminal import flush, last_word, say
 
-__all__ = ["Interrupts", "end_at_once", "rescuing"]
+__all__ = ["Interrupts", "end_at_once", "rescuing", "say_aside"]
 
 BURST = 0.3
 """Seconds within which several signals count as one: a supervisor may send a burst, a person cannot."""
@@ -41,6 +41,8 @@ class Interrupts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.tell: Callable[[str], None] = say_aside
+        """Shows the message of a step; a display that redraws itself shows it in its own place."""
         self.steps: list[tuple[str, Callable[[], None]]] = []
         self._signals = 0
         self._last = float("-inf")
@@ -59,7 +61,7 @@ class Interrupts:
                     scope.cancel()
                     continue
                 message, step = self.steps.pop(0)
-                say(message, err=True)
+                self.tell(message)
                 step()
 
     @contextmanager
@@ -85,6 +87,11 @@ class Interrupts:
                 _end()
         if callable(handler):
             handler(number, frame)
+
+
+def say_aside(message: str) -> None:
+    """Print a message on stderr."""
+    say(message, err=True)
 
 
 def _arm() -> None:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import attrs
-from rich.cells import cell_len
 
 from flashgraph.observe.description import Link, Node
-from flashgraph.text.terminal import clean
+from flashgraph.text.terminal import width_of as cells
 
 __all__ = [
     "BOLD",
@@ -114,11 +113,6 @@ class Layout:
         areas += [(x, y, x, y) for route in self.routes for x, y in route.points]
         lefts, tops, rights, bottoms = zip(*areas, strict=True) if areas else ((0.0,),) * 4
         return min(lefts), min(tops), max(rights), max(bottoms)
-
-
-def cells(text: str) -> int:
-    """Return the width of a text in characters; those of CJK and emoji count twice."""
-    return cell_len(clean(text))
 
 
 def text_width(lines: tuple[str, ...]) -> float:

@@ -1,24 +1,22 @@
-"""Live progress of a run: counts kept from its events, and the table that shows them on a terminal."""
+"""Live progress of a run: counts and news kept from its events; `flashgraph.observe.frame` shows them."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import attrs
 
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.llm.rates import rate_text
-from flashgraph.observe.words import clock, counted, score_text
+from flashgraph.observe.words import clock, score_text
 from flashgraph.run import events as ev
-from flashgraph.run.budget import Budget, unit, with_role
-from flashgraph.text.terminal import above, grid
+from flashgraph.run.budget import Budget, with_role
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+__all__ = ["EndpointProgress", "PoolProgress", "Progress", "StageProgress"]
 
-__all__ = ["EndpointProgress", "PoolProgress", "Progress", "StageProgress", "table"]
+NEWS = 3
+"""The news that are kept to show."""
 
 RATE_SECONDS = 60.0
 """Rates are counted over this many last seconds."""
@@ -26,12 +24,17 @@ RATE_SECONDS = 60.0
 
 @attrs.define
 class StageProgress:
-    """The ``waiting`` items and ``working`` workers of a stage, its jobs ``done`` and ``failed``, and jobs done per
-    minute (``rate``)."""
+    """The ``waiting`` items and ``working`` workers of a stage, its jobs by their end, and the done ones a minute.
+
+    ``tokens`` counts those of its requests; ``lost`` are the tokens of requests and jobs that failed or were cancelled.
+    """
 
     working: int = 0
     done: int = 0
     failed: int = 0
+    cancelled: int = 0
+    tokens: int = 0
+    lost: int = 0
     waiting: set[int] = attrs.field(factory=set, repr=False)
     _times: deque[float] = attrs.field(factory=deque, repr=False)
 
@@ -39,6 +42,7 @@ class StageProgress:
         self.working -= 1
         self.done += how == "done"
         self.failed += how == "failed"
+        self.cancelled += how == "cancelled"
         if how == "done":
             self._times.append(at)
 
@@ -74,7 +78,7 @@ class PoolProgress:
 class EndpointProgress:
     """An endpoint's requests in flight and throttled, and whether it is down.
 
-    ``limit`` is its concurrency limit once that has changed, ``rates`` the limits that it reports (in words, by kind).
+    ``limit`` is its concurrency limit if it is known, ``rates`` the limits that it reports (in words, by kind).
     """
 
     in_flight: int = 0
@@ -104,6 +108,20 @@ class Progress:
         self.endpoints: dict[str, EndpointProgress] = {}
         self.truncated = 0
         """The number of replies truncated at the token limit."""
+        self.reserved: Mapping[str, float] = {}
+        """The amounts that work in flight may still spend, by limit; set it before you draw."""
+        self.waiting = 0
+        """The requests that wait for a slot; set it before you draw."""
+        self.notice = ""
+        """A message that stays until the end: that the run is stopping."""
+        self.news: deque[str] = deque(maxlen=NEWS)
+        self.gains: list[tuple[float, float]] = []
+        """The changes of the best score: seconds, and the new score."""
+        self.seed: tuple[str, int] | None = None
+        """The pool and id of the first artifact without parents."""
+        self._failures: dict[tuple[str, str], int] = defaultdict(int)
+        self._jobs: dict[int, tuple[str, int]] = {}
+        """By open job: its stage, and the tokens of its requests."""
         self._at: dict[int, str] = {}
         self._to = {e.name: e.dst for e in graph.edges}
         self._gathers = {e.name for e in graph.edges if e.gather}
@@ -131,9 +149,19 @@ class Progress:
         """The number of artifacts in all pools."""
         return sum(len(p.scores) for p in self.pools.values())
 
+    @property
+    def seed_score(self) -> float | None:
+        return None if self.seed is None else self.pools[self.seed[0]].scores.get(self.seed[1])
+
     def on_event(self, event: ev.Event) -> str | None:
-        """Count an event; return a line of news for a new champion and for an endpoint that fails or recovers."""
+        """Count an event; return a line of news for a new champion, for an endpoint that fails or recovers, and for
+        failures: the first of each cause, the tenth, the hundredth, and so on."""
         self.now = max(self.now, event.at)
+        if news := self._counted(event):
+            self.news.append(news)
+        return news
+
+    def _counted(self, event: ev.Event) -> str | None:
         match event:
             case ev.Emitted():
                 self.rounds += 1
@@ -146,14 +174,13 @@ class Progress:
                 self._wait(item, edge)
             case ev.Ended(item=item):
                 self._leave(item)
-            case ev.JobStarted(stage=stage, item=item):
+            case ev.JobStarted(job=job, stage=stage, item=item):
                 self._leave(item)
                 if stage in self.stages:
                     self.stages[stage].working += 1
-            case ev.JobEnded(at=at, stage=stage, how=how) if stage in self.stages:
-                self.stages[stage].ended(how, at)
-                for limit in self._counts[stage]:
-                    self.spent[limit] += 1
+                    self._jobs[job] = stage, 0
+            case ev.JobEnded(stage=stage) if stage in self.stages:
+                return self._job_ended(event)
             case ev.CallStarted(call=call, endpoint=name):
                 self.in_flight += 1
                 self._at[call] = name
@@ -169,6 +196,7 @@ class Progress:
                 spent = {"calls": float(how != "throttled"), "tokens": tokens, "usd": usd or 0.0}
                 for limit, amount in with_role(role, spent).items():
                     self.spent[limit] += amount
+                self._charge(event)
             case ev.LimitChanged(endpoint=name, limit=limit_now):
                 self._endpoint(name).limit = limit_now
             case ev.RateLearned(endpoint=name, of=of, limit=most, seconds=seconds):
@@ -182,6 +210,35 @@ class Progress:
             case _:
                 return self._pooled(event)
         return None
+
+    def _job_ended(self, event: ev.JobEnded) -> str | None:
+        """Count a job that has ended; return a line of news about a cause of failures."""
+        stage = self.stages[event.stage]
+        stage.ended(event.how, event.at)
+        for limit in self._counts[event.stage]:
+            self.spent[limit] += 1
+        _, tokens = self._jobs.pop(event.job, ("", 0))
+        stage.lost += tokens * (event.how != "done")
+        if event.how != "failed":
+            return None
+        cause = event.stage, event.reason.partition("\n")[0]
+        self._failures[cause] += 1
+        many = self._failures[cause]
+        if str(many).strip("0") != "1":
+            return None
+        return f"{clock(event.at)} {event.stage} failed{f' {many:,} times' if many > 1 else ''}: {cause[1]}"
+
+    def _charge(self, event: ev.CallEnded) -> None:
+        """Count the tokens of a request for its stage."""
+        if event.job not in self._jobs:
+            return
+        name, before = self._jobs[event.job]
+        tokens = event.prompt_tokens + event.completion_tokens
+        self.stages[name].tokens += tokens
+        if event.how == "done":
+            self._jobs[event.job] = name, before + tokens
+        else:
+            self.stages[name].lost += tokens
 
     def _endpoint(self, name: str) -> EndpointProgress:
         return self.endpoints.setdefault(name, EndpointProgress())
@@ -202,6 +259,8 @@ class Progress:
                 pool = self.pools[name]
                 pool.scores[artifact] = score
                 pool.lags.append(lag)
+                if self.seed is None and not event.parents:
+                    self.seed = name, artifact
                 if provisional:
                     pool.provisional.add(artifact)
             case ev.Confirmed(pool=name, artifact=artifact, score=score):
@@ -217,7 +276,11 @@ class Progress:
                 pool.scores[artifact] = score
             case ev.ChampionChanged(pool=name):
                 self.pools[name].champion = event
-                return self._news(event) if self.pools[name] is self._home() else None
+                if self.pools[name] is not self._home():
+                    return None
+                if self.best is not None and (not self.gains or self.gains[-1][1] != self.best):
+                    self.gains.append((event.at, self.best))
+                return self._news(event)
             case _:
                 return None
         pool.version = event.version
@@ -229,65 +292,3 @@ class Progress:
             return None
         was, self._shown = self._shown, (event.artifact, self.best_text)
         return f"{clock(event.at)} best {self.best_text}" + (f", was {was[1]}" if was is not None else "")
-
-
-def table(progress: Progress) -> RenderableType:
-    """Return a `rich` table of the stages, with lines for the pools, the endpoints and what was spent."""
-    headings = ("waiting", "working", "done", "per min", "failed")
-    rows = [
-        (
-            name,
-            str(len(stage.waiting)),
-            (str(stage.working), "bold green" if stage.working else ""),
-            str(stage.done),
-            f"{stage.rate(progress.now):.1f}",
-            (str(stage.failed), "red" if stage.failed else ""),
-        )
-        for name, stage in progress.stages.items()
-    ]
-    return above(grid(("stage", *headings), rows, headings, least=7), _lines(progress))
-
-
-def _lines(progress: Progress) -> list[str]:
-    pools = [f"{name} {_state(pool)}" for name, pool in progress.pools.items()]
-    seconds, limits = progress.budget.seconds, progress.budget.limits
-    left = f", {clock(max(seconds - progress.now, 0))} left" if seconds is not None else ""
-    shown = ["proposals", "evaluations", "calls", "tokens", *[name for name in limits if "." in name]]
-    if progress.spent["usd"] or "usd" in limits:
-        shown.insert(4, "usd")
-    spent = [_of(progress.spent[name], name, limits.get(name)) for name in shown]
-    return [
-        "; ".join(pools),
-        f"best {progress.best_text}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
-        f"{counted(progress.in_flight, 'request')} in flight",
-        *_endpoints(progress),
-        ", ".join(spent),
-        f"{clock(progress.now)}{left}",
-    ]
-
-
-def _endpoints(progress: Progress) -> list[str]:
-    """Return a line about the endpoints if there are several, or if one has a limit, a rate, a failure or a 429."""
-    found = []
-    for name, endpoint in progress.endpoints.items():
-        limit = "" if endpoint.limit is None else f" of {endpoint.limit}"
-        rates = "".join(f", {rate}" for rate in endpoint.rates.values())
-        throttled = f", {endpoint.throttled:,} throttled" if endpoint.throttled else ""
-        if limit or rates or throttled or endpoint.down or len(progress.endpoints) > 1:
-            down = "down, " if endpoint.down else ""
-            found.append(f"{name} {down}{endpoint.in_flight}{limit} in flight{rates}{throttled}")
-    if progress.truncated:
-        found.append(f"replies truncated at the token limit: {progress.truncated:,}")
-    return ["; ".join(found)] if found else []
-
-
-def _state(pool: PoolProgress) -> str:
-    mean = sum(pool.lags) / max(len(pool.lags), 1)
-    held = f"{counted(len(pool.scores), 'artifact')} ({len(pool.provisional)} provisional)"
-    return f"version {pool.version}, {held}, mean lag {mean:.1f}, largest {max(pool.lags, default=0)}"
-
-
-def _of(amount: float, name: str, limit: float | None) -> str:
-    if unit(name) == "usd":
-        return f"${amount:.4f}" + (f" of ${limit:g}" if limit is not None else "") + (f" {name}" if "." in name else "")
-    return f"{amount:,.0f}" + (f" of {limit:,}" if limit is not None else "") + f" {name}"

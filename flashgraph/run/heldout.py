@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -60,6 +60,7 @@ async def held_out(
     limit: int | None = None,
     role: str = "task",
     others: Mapping[str, Model] | None = None,
+    done: Callable[[], object] = bool,
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle the costs on ``ledger``.
 
@@ -67,8 +68,8 @@ async def held_out(
     `Plan.given`) and open ``resources``; by default it is the task's own ``attempt``.  ``role`` is the role of
     ``model``, and ``others`` are the open models of the task's further roles.  At most ``limit`` requests are in
     flight, by default ``model.limit``.  ``examined`` stores the calls, and a later session of the run reads them.
-
-    Raises `BudgetExhausted` if the budget does not suffice, before the first request if the number of calls shows it.
+    ``done`` is called after each attempt.  Raises `BudgetExhausted` if the budget does not suffice, before the first
+    request if the number of calls shows it.
     Raises `ModelUnavailable` and `ModelRefused` as the model does, and `JournalError` if a call cannot be stored.
     """
     if lacking := beyond(ledger, unanswered(task, candidates, stage, examined), role):
@@ -88,9 +89,7 @@ async def held_out(
             stream, llm = random.Random(f"held-out/{index}"), gateway.llm_of(candidates[which], index)
             ctx: Context[Any] = Context(task, None, stream, **(given or {}), llm=llm, resources=resources or {})
             try:
-                made = body(Work(candidates[which], "test", index), ctx)
-                found = await made if inspect.isawaitable(made) else made
-                scores[which][index] = found.score
+                scores[which][index] = (await _made(body(Work(candidates[which], "test", index), ctx))).score
             except BaseException as raised:
                 if (error := raised if isinstance(raised, Exception) else escaped(raised)) is None:
                     raise
@@ -98,6 +97,7 @@ async def held_out(
                     fatal.append(error)
                     tasks.cancel_scope.cancel()
                 failures[which][index] = reason(error)
+            done()
 
     with guarded_loop():
         async with anyio.create_task_group() as tasks:
@@ -107,6 +107,11 @@ async def held_out(
     if fatal:
         raise fatal[0]
     return tuple([_weighed(task, s, f) for s, f in zip(scores, failures, strict=True)])
+
+
+async def _made(result: Any) -> Any:
+    """Return a result that a function returned or will return."""
+    return await result if inspect.isawaitable(result) else result
 
 
 def _ends_test(error: Exception) -> bool:

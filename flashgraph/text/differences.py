@@ -9,7 +9,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-__all__ = ["unified"]
+__all__ = ["unified", "words"]
 
 MOST_STEPS = 3_000_000
 """The most steps of `difflib`: about half a second."""
@@ -51,3 +51,17 @@ def _one_change(one: Sequence[str], other: Sequence[str], names: tuple[str, str]
     yield from (f"-{line}" for line in one[first : ends[0]])
     yield from (f"+{line}" for line in other[first : ends[1]])
     yield from (f" {line}" for line in one[ends[0] : ends[0] + tail])
+
+
+def words(before: str, after: str, most: int = 160) -> str:
+    """Return the words that differ, ``[-old-] {+new+}``, in at most ``most`` characters; empty if none differ."""
+    one, other = before.split(), after.split()
+    if _steps(one, other) > MOST_STEPS:
+        return f"{len(one):,} words became {len(other):,}"
+    found = []
+    for how, i, k, j, n in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        if how != "equal":
+            gone, new = " ".join(one[i:k]), " ".join(other[j:n])
+            found.append(" ".join([*([f"[-{gone}-]"] if gone else []), *([f"{{+{new}+}}"] if new else [])]))
+    text = " ... ".join(found)
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,15 +19,15 @@ import attrs
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.live import Live
     from rich.table import Table
 
 __all__ = [
+    "Frame",
     "SafeStream",
     "Screen",
     "Styled",
-    "above",
     "agreed",
     "clean",
     "console",
@@ -44,6 +44,7 @@ __all__ = [
     "say_json",
     "say_table",
     "style",
+    "width_of",
 ]  # fmt: skip
 
 COMMANDS = re.compile(
@@ -67,6 +68,13 @@ def clean(text: str) -> str:
 
 def _written_out(found: re.Match[str]) -> str:
     return found[0].encode("ascii", "backslashreplace").decode() if ord(found[0]) > 127 else f"\\x{ord(found[0]):02x}"
+
+
+def width_of(text: str) -> int:
+    """Return the width of a cleaned text in characters of a terminal; those of CJK and emoji count twice."""
+    from rich.cells import cell_len
+
+    return cell_len(clean(text))
 
 
 # ---- lines -----------------------------------------------------------------------------------------------
@@ -161,12 +169,18 @@ def grid(
     return table
 
 
-def above(table: Table, lines: Iterable[str]) -> RenderableType:
-    """Return a table with lines below it."""
-    from rich.console import Group
-    from rich.text import Text
+@attrs.frozen
+class Frame:
+    """Lines with styles that are made for the size of the window: width, height, and whether it has only ASCII."""
 
-    return Group(table, *(Text(clean(line)) for line in lines))
+    lines: Callable[[int, int, bool], Iterable[tuple[str, str]]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        # The last line of a window stays free, because a display that fills it scrolls.
+        for line, style in self.lines(options.max_width, max(1, console.height - 1), options.ascii_only):
+            yield Text(clean(line), style, no_wrap=True, overflow="ellipsis")
 
 
 def say_table(table: RenderableType) -> None:
@@ -229,7 +243,7 @@ class Screen:
 
 def is_live() -> bool:
     """Return whether stderr is a terminal, where a live display makes sense."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 # ---- streams ---------------------------------------------------------------------------------------------

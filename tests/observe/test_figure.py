@@ -6,7 +6,6 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from rich.cells import cell_len
 
 from flashgraph.graph.loading import load_graph
 from flashgraph.observe.description import Description, Node, describe
@@ -14,6 +13,7 @@ from flashgraph.observe.figure import figure
 from flashgraph.observe.geometry import node_size
 from flashgraph.observe.palette import FAINT, INK, PLAIN, POOL, ROLES, SOURCE, dark, role_colours
 from flashgraph.observe.svg import svg
+from flashgraph.text.terminal import width_of
 
 from .graphs import playbook
 
@@ -72,7 +72,7 @@ def test_wide_and_right_to_left_texts_have_room(text: str) -> None:
     """A box is as wide as its text: CJK and emoji count as two characters; the other direction is set."""
     node = Node(text, "stage", None, text, text, ())
     drawn = svg(Description("wide", "", (), (node,), (), (), 64))
-    assert node_size(node)[0] >= cell_len(text) * 0.1
+    assert node_size(node)[0] >= width_of(text) * 0.1
     assert 'dir="auto"' in drawn
 
 

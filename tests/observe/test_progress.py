@@ -1,16 +1,13 @@
-"""`Progress` counts hand-made events and runs; its table needs no terminal."""
+"""`Progress` counts hand-made events and runs; the frame has tests of its own."""
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from rich.console import Console
 
 import flashgraph as fg
 from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.loading import load_graph
-from flashgraph.observe.progress import Progress, table
+from flashgraph.observe.progress import Progress
 from flashgraph.run import events as ev
 
 
@@ -151,30 +148,32 @@ def void(_: object) -> None:
     return None
 
 
-def test_the_table_shows_it_all(progress: Progress) -> None:
-    """The table shows stages, versions and lag, best, spend and time left."""
-    progress.on_event(admitted(0, 0.5, lag=2))
-    progress.on_event(champion(0, 0.5))
-    progress.on_event(ev.Emitted(61.0, "select", 0, 0, 0))
-    out = io.StringIO()
-    Console(file=out, width=100).print(table(progress))
-    said = out.getvalue()
-    for part in (
-        "waiting  working     done  per min   failed",
-        "validate",
-        "frontier version 1, 1 artifact (0 provisional), mean lag 2.0, largest 2",
-        "best 0.500, 1 accepted, 1 round open, 0 requests in flight",
-        "0 of 10 proposals, 0 evaluations, 0 calls, 0 tokens",
-        "1:01, 0:29 left",
-    ):
-        assert part in said
+def test_failures_are_news_at_the_first_the_tenth_and_the_hundredth(progress: Progress) -> None:
+    """A cause of failures is news ever more seldom; each cause of a stage counts apart."""
+    said = []
+    for job in range(101):
+        progress.on_event(ev.JobStarted(1.0, job, "rollout", None, 1, 0))
+        said.append(progress.on_event(ev.JobEnded(2.0, job, "rollout", "failed", 1.0, reason="no reply\nmore")))
+    news = [line for line in said if line]
+    assert news == [
+        "0:02 rollout failed: no reply",
+        "0:02 rollout failed 10 times: no reply",
+        "0:02 rollout failed 100 times: no reply",
+    ]
+    progress.on_event(ev.JobStarted(3.0, 200, "rollout", None, 1, 0))
+    assert (
+        progress.on_event(ev.JobEnded(3.0, 200, "rollout", "failed", 1.0, reason="late")) == "0:03 rollout failed: late"
+    )
 
 
-def test_rates_that_an_endpoint_reports(progress: Progress) -> None:
-    """The last rate of each kind that an endpoint reports appears beside its limit."""
-    for limit, seconds in ((200, 3600.0), (200, 86_400.0)):
-        progress.on_event(ev.RateLearned(1.0, "tiny", "requests", limit, seconds))
-    progress.on_event(ev.RateLearned(1.0, "tiny", "tokens", 6000, 60.0))
-    out = io.StringIO()
-    Console(file=out, width=100).print(table(progress))
-    assert "tiny 0 in flight, 200 requests a day, 6,000 tokens a minute\n" in out.getvalue().replace(" \n", "\n")
+def test_the_tokens_of_cancelled_work_are_lost(progress: Progress) -> None:
+    """Tokens count for the stage; those of cancelled requests, and of done requests of cancelled jobs, are lost."""
+    for job in (0, 1):
+        progress.on_event(ev.JobStarted(0.0, job, "rollout", None, 1, 0))
+    for call, job, how in ((0, 0, "done"), (1, 1, "done"), (2, 1, "cancelled")):
+        progress.on_event(ev.CallStarted(0.0, call, job, "task", "tiny", 1))
+        progress.on_event(ev.CallEnded(1.0, call, job, "task", how, 7, 3, None, 1.0))  # type: ignore[arg-type]
+    progress.on_event(ev.JobEnded(1.0, 0, "rollout", "done", 1.0))
+    progress.on_event(ev.JobEnded(1.0, 1, "rollout", "cancelled", 1.0))
+    stage = progress.stages["rollout"]
+    assert (stage.tokens, stage.lost, stage.cancelled) == (30, 20, 1)
