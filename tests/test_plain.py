@@ -101,9 +101,7 @@ def test_help(command: str, plain: dict[str, Any]) -> None:
 
 
 EXTRA = {
-    "draw svg": "draw",
     "draw png": "draw",
-    "draw html": "draw",
     "plot": "draw",
     "run on trio": "trio",
     "run local": "local",
