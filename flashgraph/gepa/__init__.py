@@ -12,7 +12,7 @@ from flashgraph.extras import require
 require("gepa", "flashgraph.gepa")
 
 from flashgraph.gepa.adapters import adapter_task  # noqa: E402 - after `require`, as all that import the package
-from flashgraph.gepa.optimizing import install, optimize  # noqa: E402
+from flashgraph.gepa.optimizing import Installed, install, optimize, uninstall  # noqa: E402
 from flashgraph.gepa.result import Optimized  # noqa: E402
 
-__all__ = ["Optimized", "adapter_task", "install", "optimize"]
+__all__ = ["Installed", "Optimized", "adapter_task", "install", "optimize", "uninstall"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial, wraps
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import attrs
@@ -24,7 +27,7 @@ from flashgraph.run.budget import Budget
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.tasks.workers import run_in
 
-__all__ = ["install", "optimize"]
+__all__ = ["Installed", "install", "optimize", "uninstall"]
 
 SELECTION = {"pareto": "pareto", "current_best": "best", "epsilon_greedy": "epsilon_greedy", "top_k_pareto": "top_k"}
 
@@ -124,9 +127,53 @@ def _signature() -> inspect.Signature:
 optimize.__signature__ = _signature()  # type: ignore[attr-defined]  # `help` and editors read it
 
 
-def install() -> None:
-    """Let `gepa.optimize` be flashgraph's `optimize`, for libraries that call it themselves."""
-    gepa.optimize = optimize
+class Installed(AbstractContextManager["Installed"]):
+    """The state after `install`; as a context manager it calls `uninstall` at its end."""
+
+    def __exit__(self, *raised: object) -> None:
+        uninstall()
+
+
+def install(schedule: Any = "pipelined", **own: Any) -> Installed:
+    """Let `gepa.optimize` be flashgraph's `optimize`, for libraries that call it themselves.
+
+    It replaces the function in every loaded module that holds it, so the order of imports does not matter.
+    ``schedule`` and ``own`` (``bounds``, ``workers``) hold for calls that do not give them.  A second `install`
+    replaces the first.  ``with install(...):`` puts the package's function back at the end, as `uninstall` does.
+
+    Raises TypeError for an option that is not flashgraph's own.
+    """
+    if unknown := sorted(set(own) - {"bounds", "workers"}):
+        raise TypeError(
+            f"flashgraph.gepa.install({unknown[0]}=...): expected schedule, bounds or workers.\n"
+            f"Fix: give {unknown[0]} to the call of gepa.optimize."
+        )
+
+    @wraps(optimize)
+    def installed(*args: Any, **options: Any) -> Any:
+        return optimize(*args, **{"schedule": schedule, **own, **options})
+
+    installed.__flashgraph__ = True  # type: ignore[attr-defined]  # `_replace` knows an earlier one by it
+    _replace(installed)
+    return Installed()
+
+
+def uninstall() -> None:
+    """Put the package's own `gepa.optimize` back; without an `install` before it, nothing changes."""
+    _replace(PACKAGE)
+
+
+def _replace(function: Callable[..., Any]) -> None:
+    """Put a function in the place of `gepa.optimize` in every module that holds it, under any name.
+
+    Flashgraph's own modules keep theirs: lockstep calls `PACKAGE`.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "flashgraph" or not isinstance(module, ModuleType):
+            continue
+        for key, value in list(vars(module).items()):
+            if value is PACKAGE or (isinstance(value, FunctionType) and getattr(value, "__flashgraph__", False)):
+                setattr(module, key, function)
 
 
 async def _unused(messages: Any) -> str:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from functools import cache, cached_property
+from importlib import import_module
 from pathlib import PurePath
 from typing import Any, Generic, Protocol
 
@@ -234,6 +235,22 @@ class Task(Generic[S, O]):
                     f"task {self.name!r}: seed has {name!r}: {text!r} (a {type(text).__name__}); "
                     f"expected a text under a name.\nFix: seed={{{str(name)!r}: {str(text)!r}}}."
                 )
+
+    @classmethod
+    def from_gepa_adapter(
+        cls, adapter: Any, trainset: Any, valset: Any = None, *, seed_candidate: Mapping[str, str], **options: Any
+    ) -> Task[Any, Any]:
+        """Return the task of an adapter of the `gepa` package, for any algorithm: `flashgraph.gepa.adapter_task`."""
+        make = import_module("flashgraph.gepa").adapter_task  # by name: it is a lower layer
+        return make(adapter, trainset, trainset if valset is None else valset, seed_candidate, **options)  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dspy(
+        cls, program: Any, metric: Callable[..., Any], trainset: Any, valset: Any = None, **options: Any
+    ) -> Task[Any, Any]:
+        """Return the task of a DSPy program, for any algorithm: `flashgraph.dspy.program_task`."""
+        make = import_module("flashgraph.dspy").program_task
+        return make(program, metric, trainset, valset, **options)  # type: ignore[no-any-return]
 
     @property
     def perfect(self) -> float | None:

@@ -189,3 +189,14 @@ def test_budgets_are_the_packages() -> None:
 def test_a_program_without_predictors_is_refused() -> None:
     with pytest.raises(fg.DataError, match="no predictor"):
         program_task(dspy.Module(), metric, DATA)
+
+
+def test_a_program_serves_every_algorithm() -> None:
+    """`Task.from_dspy` is a task like any other; its components are the predictors' instructions."""
+    task = fg.Task.from_dspy(Program(), metric, EXAMPLES, bounds=(0, 1))
+    assert len(task.train) == len(task.val) == len(EXAMPLES)
+    answer = "```\nRULE brief RULE metres\n```"
+    with dspy.context(lm=Model()):
+        result = fg.run("combee", task, models=lambda m: answer, budget=fg.Budget(evaluations=60))
+    assert result.best is not None
+    assert set(result.best.value) == {name for name, _ in Program().named_predictors()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gepa
+import gepa.api
 import pytest
 from gepa.utils import (
     MaxCandidateProposalsStopper,
@@ -20,7 +23,7 @@ from gepa.utils import (
 from gepa.utils.stop_condition import CompositeStopper
 
 import flashgraph as fg
-from flashgraph.gepa import Optimized, adapter_task, install, optimize
+from flashgraph.gepa import Optimized, install, optimize, uninstall
 from flashgraph.gepa.adapters import _packed, _unpacked
 from flashgraph.gepa.optimizing import PACKAGE, _limits, _model
 from flashgraph.parts.clipping import clipped
@@ -241,20 +244,61 @@ def test_mistakes(options: Any, error: Any, message: str) -> None:
         optimize({}, DATA, adapter=Adapter(), reflection_lm=reflect, max_metric_calls=1)
 
 
-def test_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries that call `gepa.optimize` get flashgraph's, and lockstep still is the package."""
-    monkeypatch.setattr(gepa, "optimize", gepa.optimize)
+def is_ours(function: Any) -> bool:
+    """Return whether a function is flashgraph's; `install` replaces every name for the package's, also here."""
+    return hasattr(function, "__flashgraph__")
+
+
+@pytest.fixture
+def caller() -> Iterator[ModuleType]:
+    """A library that has taken the function under a name of its own, before `install`."""
+    module = ModuleType("caller")
+    module.search = gepa.optimize  # type: ignore[attr-defined]
+    sys.modules["caller"] = module
+    yield module
+    uninstall()
+    del sys.modules["caller"]
+
+
+OPTIONS: dict[str, Any] = {"adapter": Adapter(), "reflection_lm": reflect, "max_metric_calls": 60}
+
+
+def test_install(caller: ModuleType) -> None:
+    """Libraries that call `gepa.optimize` get flashgraph's, wherever they took it from; lockstep is the package."""
     install()
-    options: dict[str, Any] = {"adapter": Adapter(), "reflection_lm": reflect, "max_metric_calls": 60}
-    assert isinstance(gepa.optimize(SEED, DATA, **options), Optimized)
-    assert not isinstance(gepa.optimize(SEED, DATA, schedule="lockstep", **options), Optimized)
+    assert gepa.optimize is gepa.api.optimize is caller.search
+    assert isinstance(caller.search(SEED, DATA, **OPTIONS), Optimized)
+    assert not isinstance(gepa.optimize(SEED, DATA, schedule="lockstep", **OPTIONS), Optimized)
+    install("lockstep", workers=4)
+    assert not isinstance(gepa.api.optimize(SEED, DATA, **OPTIONS), Optimized)
+    assert isinstance(gepa.optimize(SEED, DATA, schedule="pipelined", **OPTIONS), Optimized)
+    uninstall()
+    uninstall()
+    assert gepa.optimize is gepa.api.optimize is caller.search
+    assert not is_ours(gepa.optimize)
 
 
-def test_an_adapter_serves_every_algorithm() -> None:
-    """`adapter_task` is a task like any other."""
-    task = adapter_task(Adapter(), DATA, DATA, SEED, bounds=(0, 1))
-    result = fg.run("combee", task, models=lambda m: reflect(m[-1]["content"]), budget=fg.Budget(evaluations=60))
+def test_install_for_a_while(caller: ModuleType) -> None:
+    """At the end of the block the package's function is back, also after an error."""
+    with install("throughput"):
+        assert is_ours(caller.search)
+    assert not any(map(is_ours, (gepa.optimize, gepa.api.optimize, caller.search)))
+    with pytest.raises(KeyError), install():
+        raise KeyError(gepa.optimize)
+    with pytest.raises(TypeError, match=r"install\(seed=\.\.\.\): expected schedule, bounds or workers"):
+        install(seed=3)
+    assert not is_ours(gepa.optimize)
+
+
+@pytest.mark.parametrize("graph", ["gepa", "combee", "opro", "evoprompt", "self_refine"])
+def test_an_adapter_serves_every_algorithm(graph: str) -> None:
+    """`Task.from_gepa_adapter` is a task like any other, and without a ``valset`` the training set decides."""
+    task = fg.Task.from_gepa_adapter(Adapter(), DATA, seed_candidate={"system": "Answer."}, bounds=(0, 1))
+    assert list(task.val) == DATA
+    answer = "```\nbe brief, cite\n```"
+    result = fg.run(graph, task, models=lambda m: answer, budget=fg.Budget(evaluations=120, proposals=12))
     assert result.best is not None
+    assert result.spent.evaluations > 0
 
 
 @pytest.mark.parametrize(
