@@ -164,7 +164,7 @@ def uninstall() -> None:
 
 
 def _replace(function: Callable[..., Any]) -> None:
-    """Put a function in the place of `gepa.optimize` in every module that holds it, under any name.
+    """Replace `gepa.optimize` in every module that holds it, under any name.
 
     Flashgraph's own modules keep theirs: lockstep calls `PACKAGE`.
     """

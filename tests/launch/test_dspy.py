@@ -193,8 +193,8 @@ def test_a_program_without_predictors_is_refused() -> None:
 
 def test_a_program_serves_every_algorithm() -> None:
     """`Task.from_dspy` is a task like any other; its components are the predictors' instructions."""
-    task = fg.Task.from_dspy(Program(), metric, EXAMPLES, bounds=(0, 1))
-    assert len(task.train) == len(task.val) == len(EXAMPLES)
+    task = fg.Task.from_dspy(Program(), metric, DATA, bounds=(0, 1))
+    assert len(task.train) == len(task.val) == len(DATA)
     answer = "```\nRULE brief RULE metres\n```"
     with dspy.context(lm=Model()):
         result = fg.run("combee", task, models=lambda m: answer, budget=fg.Budget(evaluations=60))
