@@ -41,6 +41,7 @@ class RunOptions(TypedDict, total=False):
     schedule: str | Schedule
     budget: Budget | None
     seed: int
+    seed_from: str | Path | Mapping[str, str] | None
     params: Mapping[str, Any] | None
     settings: Mapping[str, Any] | None
     resources: Mapping[str, Any] | None
@@ -72,6 +73,9 @@ async def open_run(
     ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or
     if it takes more than 5 seconds in total and more than 5 % of the run's time. The run then continues. A slow viewer
     should iterate over the run instead: it receives every event, however late, and the run never waits for it.
+
+    ``seed_from`` starts from the best of an earlier run: its folder or name, a ``best.json``, a JSON file of texts by
+    component, or the texts themselves. They replace the task's seed; a resumed run needs them again.
 
     ``cache`` is a file of replies that runs share. A request at temperature 0 (at any temperature, with
     ``any_temperature``) that was answered before costs nothing.

@@ -78,6 +78,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     from flashgraph.cli.trust import require_trust
     from flashgraph.graph.loading import load_graph, load_task
     from flashgraph.launch.arguments import roles_of
+    from flashgraph.launch.seeding import seeded
     from flashgraph.run.budget import Budget
     from flashgraph.run.journal.folders import find_run
     from flashgraph.run.journal.keeper import read_header, require_no_link
@@ -102,7 +103,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
             raise click.UsageError(f"the run was started from Python, which stores no {name}: give --{name} FILE")
     graph = load_graph(words["graph"])
     graph.checked()
-    task = load_task(words["task"])
+    task = seeded(load_task(words["task"]), words.get("seed_from"))
     roles = roles_of(graph.spec, task)
     words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
     words["test"] = words.get("test", True) if options["test"] is None else options["test"]

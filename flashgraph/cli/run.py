@@ -36,6 +36,12 @@ __all__ = ["command"]
 @schedule_option
 @set_option
 @click.option("--seed", default=0, show_default=True, help="Seed of every random draw.")
+@click.option(
+    "--seed-from",
+    metavar="RUN|FILE",
+    help="Start from the best artifact of an earlier run, or the texts in a JSON file (such as best.json), not from "
+    "the task's seed.",
+)
 @budget_options
 @click.option(
     "--out",
@@ -100,12 +106,14 @@ def command(
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.graph.loading import load_graph, load_task
     from flashgraph.launch.arguments import roles_of
+    from flashgraph.launch.seeding import seeded, texts_from
 
     # Resolve paths before the user's code runs, because it may change the working directory.
     home, graph, task, cache = Path.cwd(), absolute(graph), absolute(task), cache_file(options["cache"])
+    first = None if options["seed_from"] is None else texts_from(options["seed_from"])
     chosen, overrides = load_graph(graph), pairs(settings)
     chosen.checked()
-    loaded = load_task(task)
+    loaded = seeded(load_task(task), first)
     roles = roles_of(chosen.spec, loaded)
     order = Order(
         graph=chosen,
@@ -134,6 +142,7 @@ def command(
             "settings": overrides,
             "unconfined": options["unsafe_no_sandbox"],
             "test": not options["no_test"],
+            "seed_from": first,
             "target": options["target_score"],
             "patience": options["patience"],
         },

@@ -17,6 +17,7 @@ from flashgraph.graph.dsl import Graph
 from flashgraph.graph.loading import load_graph, load_task
 from flashgraph.launch.arguments import check_end, check_prices, check_roles, for_roles, goal_of, resources_of
 from flashgraph.launch.handle import Run
+from flashgraph.launch.seeding import seeded
 from flashgraph.llm.cache import cached
 from flashgraph.llm.endpoints import Endpoints
 from flashgraph.llm.prices import pin_all
@@ -59,6 +60,8 @@ def _absolute(given: str | Path | None) -> Path | None:
 COMMAND_LINE_NAMES = {
     "out": "folder=",
     "model": "models=",
+    "cache_samples": "any_temperature=",
+    "unsafe_no_sandbox": "resources={NAME: a sandbox that is made with unconfined=True}",
     "set": "params= (of the graph) or settings= (of the schedule)",
     "proposals": "budget=fg.Budget(proposals=...)",
     "evaluations": "budget=fg.Budget(evaluations=...)",
@@ -79,6 +82,7 @@ class Options:
     schedule: str | Schedule = "pipelined"
     budget: Budget = attrs.field(default=None, converter=_budget)
     seed: int = 0
+    seed_from: str | Path | Mapping[str, str] | None = None
     params: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
     settings: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
     resources: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
@@ -134,7 +138,7 @@ class Setup:
     @classmethod
     def of(cls, graph: Graph | str | Path, task: Task | str | Path, options: Options) -> Setup:
         """Return the setup; raises `GraphError` and `DataError` if it cannot run."""
-        graph, task = load_graph(graph), load_task(task)
+        graph, task = load_graph(graph), seeded(load_task(task), options.seed_from)
         checked, budget = graph.checked(), options.budget
         spec = checked.spec
         schedule, values = apply_settings(spec, schedule_of(options.schedule), options.params, options.settings)

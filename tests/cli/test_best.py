@@ -82,3 +82,20 @@ def test_files_that_cannot_be_loaded(cli: Cli, run: Path, tmp_path: Path) -> Non
         fg.load_best(folder)
     with pytest.raises(fg.DataError):
         fg.load_best(tmp_path / "nothing")
+
+
+def test_a_new_run_begins_with_the_best_of_an_old_one(cli: Cli, run: Path, tmp_path: Path) -> None:
+    """A resumed run keeps its seed, even if the old run is gone."""
+    best = fg.load_best(run).texts
+    words = ("run", "gepa", "--task", str(tmp_path / "t.py"), "--model", f"{tmp_path}/t.py:answer", "--evaluations")
+    new = tmp_path / "new"
+    assert cli(*words, "4", "--seed-from", str(run), "--out", str(new)).code == 0
+    for path in sorted(run.iterdir()):
+        path.rename(tmp_path / f"gone-{path.name}")
+    assert cli("resume", str(new), "--evaluations", "60").code == 0
+    with fg.StoredRun.open(new) as stored:
+        assert stored.artifact(0).texts == best
+    failed = cli(*words, "4", "--seed-from", str(run), "--out", str(tmp_path / "none"))
+    assert failed.code == 1
+    assert "no such run" in failed.err
+    assert not (tmp_path / "none").exists()
