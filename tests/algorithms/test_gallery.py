@@ -168,11 +168,30 @@ def protegi(world: World, seed: int) -> Sequential:
     return run
 
 
+def promptbreeder(world: World, seed: int) -> Sequential:
+    """PromptBreeder as a loop of duels, with four units. The proposer does not look at mutation prompts."""
+    run = Sequential(world)
+    for number in range(4):
+        run.add(better([SEED_TEXT], str(number)) if number else SEED_TEXT)
+    living = list(range(4))
+    for step in range(STEPS):
+        stream = random.Random(f"{seed}/duel/{step}")
+        first, second = stream.sample(living, 2)
+        winner, loser = (first, second) if run.held[first][1] >= run.held[second][1] else (second, first)
+        operator = stream.choice(["first_order", "zero_order", "distribution", "hypermutation"])
+        ranked = [run.held[place][0] for place in sorted(living, key=lambda place: (run.held[place][1], -place))]
+        shown = {"zero_order": [SEED_TEXT], "distribution": ranked}.get(operator, [run.held[winner][0]])
+        run.add(better(shown, "" if operator in ("zero_order", "distribution") else "0"))
+        living = [place for place in living if place != loser] + [len(run.held) - 1]
+    return run
+
+
 CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
     "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
     "coevolution": (coevolution, {"size": 3}, STEPS),
     "self_refine": (self_refine, {"drafts": 3, "refinements": 2, "minibatch": 3}, 3 * STEPS),
     "protegi": (protegi, {"width": 2, "gradients": 2, "minibatch": 3, "rung": 2}, 2 * STEPS - 1),
+    "promptbreeder": (promptbreeder, {"size": 4}, STEPS + 1),
     "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
     "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
 }
@@ -197,7 +216,7 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi"])
+@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi", "promptbreeder"])
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)
     result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))

@@ -25,6 +25,7 @@ DRAWN = {
     "islands": "islands.md",
     "meta_harness": "meta-harness.md",
     "opro": "opro.md",
+    "promptbreeder": "promptbreeder.md",
     "protegi": "protegi.md",
     "self_refine": "self-refine.md",
 }
