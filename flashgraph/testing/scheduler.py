@@ -69,12 +69,6 @@ class SchedulerMachine(RuleBasedStateMachine):
             fg.Budget,
             evaluations=st.one_of(st.none(), st.integers(1, 12)),
             calls=st.one_of(st.none(), st.integers(1, 12)),
-            roles=st.one_of(
-                st.just({}),
-                st.dictionaries(
-                    st.sampled_from(["model", "judge"]), st.builds(fg.Budget, calls=st.integers(1, 6)), min_size=1
-                ),
-            ),
         ),
     )
     def begin(
