@@ -199,6 +199,28 @@ def test_failures_by_stage_and_reason(tmp_path: Path) -> None:
 # ---- runs that go on, and killed ones --------------------------------------------------------------------
 
 
+def test_requests_without_an_answer_are_counted_as_the_run_grows(
+    tmp_path: Path, overlapping: tuple[Path, fg.Result]
+) -> None:
+    """A reader that counted before reads only new turns, and counts as one that has just been opened."""
+    folder = tmp_path / "growing"
+    shutil.copytree(overlapping[0], folder)
+    with sqlite3.connect(folder / "journal.db") as db:
+        turns = db.execute("SELECT * FROM turns ORDER BY seq").fetchall()
+        db.execute("DELETE FROM turns")
+    counts = []
+    with StoredRun.open(folder) as old:
+        for start in range(0, len(turns), 1 + len(turns) // 10):
+            with sqlite3.connect(folder / "journal.db") as db:
+                some = turns[start : start + 1 + len(turns) // 10]
+                db.executemany(f"INSERT INTO turns VALUES ({', '.join('?' * len(turns[0]))})", some)
+            with StoredRun.open(folder) as new:
+                counts.append(new.spend().unanswered)
+            assert old.spend().unanswered == counts[-1]
+    assert max(counts) > 0
+    assert counts[-1] == 0
+
+
 def test_a_run_that_another_process_has(tmp_path: Path) -> None:
     """A run is readable while it is active and after a kill, and a copy is resumed elsewhere."""
     folder = tmp_path / "held"

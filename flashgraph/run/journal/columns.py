@@ -6,6 +6,7 @@ A reader states what it expects of each column of its query.  Another value rais
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -86,8 +87,12 @@ def real(value: Any) -> float:
     return float(value)
 
 
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""Bytes of a text that are not UTF-8, as Python reads them."""
+
+
 def word(value: Any) -> str:
-    if not isinstance(value, str) or any("\udc80" <= c <= "\udcff" for c in value):
+    if not isinstance(value, str) or not (value.isascii() or UNDECODED.search(value) is None):
         raise ValueError("a text in UTF-8")
     return value
 

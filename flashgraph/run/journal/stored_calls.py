@@ -20,6 +20,7 @@ from flashgraph.run.journal.columns import (
     word,
 )  # fmt: skip
 from flashgraph.run.journal.rows import Rows
+from flashgraph.run.journal.store import JournalError
 from flashgraph.run.journal.stored import StoredCall, StoredEndpoint
 
 __all__ = ["StoredCalls"]
@@ -38,6 +39,8 @@ class StoredCalls:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+        self._counted = (-1, 0)
+        """The last turn whose requests were counted, and how many requests up to it have no answer."""
 
     def totals(self) -> tuple[int, int, int, int]:
         """Return (tokens of prompts, tokens of replies, failed calls, lost calls)."""
@@ -67,16 +70,41 @@ class StoredCalls:
 
     def unanswered(self) -> int:
         """Return how many requests were sent and have no answer."""
-        # Counted here, because SQLite's JSON functions refuse a journal of 0.1.0 with NaN.  A resume abandons earlier
-        # requests.
+        # Only turns since the last count are read.  A resume abandons earlier requests.
+        until, known = self._counted
+        ((reopened, last),) = self._rows.read(
+            "turns",
+            (maybe(whole), maybe(whole)),
+            "SELECT max(seq) FILTER (WHERE body LIKE '{\"reopen\"%'), max(seq) FROM turns WHERE seq > ?",
+            until,
+        )
+        first, known = (until + 1, known) if reopened is None else (reopened, 0)
+        known += self._sent(first, until if last is None else last)
+        self._counted = (until if last is None else last, known)
+        ((testing,),) = self._rows("tests", "SELECT count(*) FROM tests WHERE how = 'out'")
+        return int(known + testing)
+
+    def _sent(self, first: int, last: int) -> int:
+        """Return how many more requests some turns have sent than answered."""
+        lengths = [f"json_array_length(body, '$.{name}')" for name in ("asked", "answered")]
+        kinds = [f"coalesce(json_type(body, '$.{name}'), 'array') != 'array'" for name in ("asked", "answered")]
+        sql = f"SELECT total({lengths[0]}) - total({lengths[1]}), total({kinds[0]} OR {kinds[1]}) FROM turns"
+        try:
+            ((sent, odd),) = self._rows("turns", f"{sql} WHERE seq BETWEEN ? AND ?", first, last)
+        except JournalError:
+            # SQLite's JSON functions refuse a journal of 0.1.0 with NaN, and do not name a damaged row.
+            odd = 1
+        if not odd:
+            return int(sent)
         turns = self._rows.read(
             "turns",
             (whole, json_of(_asked)),
-            "SELECT seq, body FROM turns WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE"
-            " '{\"reopen\"%') AND (body LIKE '%\"asked\"%' OR body LIKE '%\"answered\"%')",
+            "SELECT seq, body FROM turns WHERE seq BETWEEN ? AND ? AND (body LIKE '%\"asked\"%' OR body LIKE"
+            " '%\"answered\"%')",
+            first,
+            last,
         )
-        ((testing,),) = self._rows("tests", "SELECT count(*) FROM tests WHERE how = 'out'")
-        return int(sum(asked for _, asked in turns) + testing)
+        return sum(asked for _, asked in turns)
 
     def ended(self, last: int | None) -> Iterator[StoredCall]:
         """Yield the model calls that have ended, in the order of their requests; with ``last``, only that many newest.
