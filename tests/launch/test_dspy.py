@@ -16,7 +16,7 @@ pytest.importorskip("dspy.teleprompt.gepa.instruction_proposal", reason="dspy is
 
 from dspy.utils import DummyLM  # noqa: E402
 
-from flashgraph.dspy import GEPA, Detailed, program_task  # noqa: E402
+from flashgraph.dspy import GEPA, Detailed, best_program, program_task  # noqa: E402
 
 RULES = ("brief", "metres")
 
@@ -200,3 +200,19 @@ def test_a_program_serves_every_algorithm() -> None:
         result = fg.run("combee", task, models=lambda m: answer, budget=fg.Budget(evaluations=60))
     assert result.best is not None
     assert set(result.best.value) == {name for name, _ in Program().named_predictors()}
+
+
+def test_the_best_of_a_run_is_a_program_again(tmp_path: Path) -> None:
+    """Its own `save` writes it; a predictor without a text keeps its instructions."""
+    best = compiled(log_dir=str(tmp_path / "run"))
+    found = best_program(Program(), tmp_path / "run")
+    assert {n: p.signature.instructions for n, p in found.named_predictors()} == {
+        n: p.signature.instructions for n, p in best.named_predictors()
+    }
+    found.save(str(tmp_path / "program.json"))
+    loaded = Program()
+    loaded.load(str(tmp_path / "program.json"))
+    assert loaded.say.signature.instructions == best.say.signature.instructions
+    assert best_program(Program(), {"say": "Now."}).think.signature.instructions == "Think."
+    with pytest.raises(fg.DataError, match=r"'sya'.*think, say(?s:.*)Fix: "):
+        best_program(Program(), {"sya": "Now."})
