@@ -3,13 +3,14 @@
     seed --> baseline --> frontier
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
     frontier --> merge  --------------------------> trial
+    frontier --> prune  --------------------------> trial
     frontier --> confirm --> measure --> frontier
 
 `select` draws a parent and a minibatch of training samples, and `rollout` scores the parent on it. `propose` lets a
 model rewrite the parent, given the feedback. `trial` scores the child on the same samples, and `gate` drops it unless
 it does better. `validate` scores it on the validation split. For each validation sample, the frontier keeps the
-candidates that are best there; they become the parents. `merge` joins components of two candidates, and `confirm` sends
-the champion and the most promising candidates to more validation samples.
+candidates that are best there; they become the parents. `merge` joins components of two candidates, `prune` drops
+sentences of one, and `confirm` sends the champion and the most promising candidates to more validation samples.
 
 The policies on the edges apply only where rounds overlap; `lockstep` ignores them. They let a proposal start before the
 slowest rollout ends, and admit a candidate on a random part of its validation. `rebase` joins a stale child with the
@@ -41,6 +42,7 @@ from flashgraph.parts.gepa import (
     Minibatch,
     Minibatches,
     Proposal,
+    Prunings,
     SamplesSent,
     Turns,
     rebased,
@@ -66,6 +68,7 @@ class Params:
     merge: bool = False
     max_merge_invocations: int = attrs.field(default=5, validator=ge(0))
     merge_val_overlap_floor: int = attrs.field(default=5, validator=ge(1))
+    prunes: int = attrs.field(default=0, validator=ge(0))
     reflection_tokens: int = attrs.field(default=SHOWN_TOKENS, validator=ge(1))
 
 
@@ -131,6 +134,22 @@ def merge(ctx: fg.Draw[ParetoFrontier, Params, Merges]) -> fg.Emit[Proposal, Mer
     ctx.parents(*found.parents)
     merged = Proposal(found.text, "val", found.samples, found.to_reach, True, ctx.task.bounds)
     return fg.Emit(merged, merges)
+
+
+@graph.source(reads=frontier, state=Prunings(), focus=False)
+def prune(ctx: fg.Draw[ParetoFrontier, Params, Prunings]) -> fg.Emit[Proposal, Prunings] | None:
+    """Drop sentences that seem to lower the score of a leading candidate, with at most ``prunes`` rounds open."""
+    if len(ctx.open) >= ctx.params.prunes or len(ctx.view.artifacts) < 3:
+        return None
+    parent = ctx.view.focus().draw(ctx.random)
+    if parent is None:
+        return None
+    found, prunings = ctx.state.draw(ctx.view.artifacts, parent, ctx.task.bounds, ctx.random)
+    if found is None:
+        return None
+    ctx.parents(found.parent)
+    shorter = Proposal(found.text, "val", found.samples, found.to_reach, True, ctx.task.bounds)
+    return fg.Emit(shorter, prunings)
 
 
 @graph.source(reads=frontier, state=SamplesSent(), evidence=True)
@@ -218,6 +237,7 @@ graph.edge(spread, rollout, scatter=Minibatch.work)
 graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(propose, trial, scatter=Proposal.work, distinct=same_text)
 graph.edge(merge, trial, scatter=Proposal.work, distinct=same_text)
+graph.edge(prune, trial, scatter=Proposal.work, distinct=same_text)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
 most, hardest, newest = fg.sampled(24, share=0.67), fg.discriminative(window=3), fg.repair(rebase, above=0)
 graph.edge(seed, baseline, scatter=Candidate.work, distinct=same_text)

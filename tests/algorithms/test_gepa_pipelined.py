@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.run.events import Emitted, Ended
+from flashgraph.run.events import Created, Emitted, Ended
 from flashgraph.run.plan import Plan
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.model import SimModel
@@ -81,6 +82,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"selection": "epsilon_greedy", "epsilon": 0.5},
     {"acceptance": "improvement_or_equal"},
     {"parents": 2, "samples": 3},
+    {"prunes": 2},
     {**MERGES, "parents": 3, "frontier": "hybrid", "selection": "top_k", "acceptance": "improvement_or_equal"},
 ]
 
@@ -113,6 +115,18 @@ def test_crosses_take_each_component_from_a_parent() -> None:
     crosses = [a for a, one, two in pairs if all(a.value[n] in (one[n], two[n]) for n in a.value)]
     assert emitted
     assert crosses
+
+
+def test_shortened_texts_are_tried_on_validation_samples() -> None:
+    """With ``prunes=1`` each shortened text is tried on at most eight samples; without it there is none."""
+    budget = fg.Budget(evaluations=1500)
+    result, plan = run({"prunes": 1}, seed=1, budget=budget)
+    check_invariants(result.events, plan, budget)
+    rounds = {e.round for e in result.events if isinstance(e, Emitted) and e.source == "prune"}
+    tried = [e for e in result.events if isinstance(e, Created) and e.edge == "prune->trial" and e.index is not None]
+    assert {e.round for e in tried} == rounds != set()
+    assert max(Counter(e.round for e in tried).values()) <= 8
+    assert not [e for e in run({})[0].events if isinstance(e, Emitted) and e.source == "prune"]
 
 
 def test_a_merge_into_the_best_keeps_what_the_child_did_not_rewrite() -> None:

@@ -3,6 +3,7 @@
 from flashgraph.parts.gepa.items import Child, Minibatch, Minibatches, Proposal, SamplesSent, Turns, settled, solved
 from flashgraph.parts.gepa.merges import Merge, Merges
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
+from flashgraph.parts.gepa.pruning import Pruned, Prunings
 from flashgraph.parts.gepa.rebasing import rebased
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Minibatches",
     "ParetoFrontier",
     "Proposal",
+    "Pruned",
+    "Prunings",
     "SamplesSent",
     "Turns",
     "rebased",
