@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial, wraps
 from pathlib import Path
@@ -33,6 +33,15 @@ SELECTION = {"pareto": "pareto", "current_best": "best", "epsilon_greedy": "epsi
 
 PACKAGE = gepa.optimize
 """The package's own function, also after `install`."""
+
+STRATEGIES: Mapping[str, tuple[str, Collection[str], str, type[Exception]]] = {
+    "candidate_selection_strategy": ("candidate_selector strategy", SELECTION, "select_candidate_idx", ValueError),
+    "module_selector": ("module_selector strategy", ("round_robin", "all"), "__call__", AssertionError),
+    "acceptance_criterion": (
+        "acceptance_criterion", ("strict_improvement", "improvement_or_equal"), "should_accept", ValueError,
+    ),
+}  # fmt: skip
+"""Each strategy with a name: the package's word for it, its names, its method, and the error for an unknown name."""
 
 LOCKSTEP_ONLY: Mapping[str, Any] = {
     "batch_sampler": "epoch_shuffled",
@@ -220,12 +229,8 @@ def _check(given: Mapping[str, Any]) -> None:
     proposer = given["custom_candidate_proposer"] or getattr(given["adapter"], "propose_new_texts", None)
     if proposer is None and given["reflection_lm"] is None and given["reflection_strategy"] is None:
         raise AssertionError("reflection_lm was not provided, and nothing else proposes new texts.")
-    named = {"candidate_selection_strategy": SELECTION, "module_selector": ("round_robin", "all")}
-    for name, known in named.items():
-        if given[name] not in known and isinstance(given[name], str):
-            kind = ValueError if name == "candidate_selection_strategy" else AssertionError
-            raise kind(f"Unknown {name}: {given[name]}. Supported: {', '.join(map(repr, known))}")
-    other = [name for name in (*named, "acceptance_criterion") if not isinstance(given[name], str)]
+    _check_strategies(given)
+    other = [name for name in STRATEGIES if not isinstance(given[name], str)]
     other += [name for name, value in LOCKSTEP_ONLY.items() if given[name] not in (value, "full_eval")]
     if given["adapter"] is None and given["max_reflection_cost"] is not None:
         other.append("max_reflection_cost")  # a budget of money counts the task's calls too
@@ -234,6 +239,21 @@ def _check(given: Mapping[str, Any]) -> None:
             f"flashgraph.gepa.optimize({other[0]}=...): the pipelined schedule has no such option.\n"
             "Fix: schedule='lockstep', which is the gepa package itself, or leave it out."
         )
+
+
+def _check_strategies(given: Mapping[str, Any]) -> None:
+    """Raise as the package does for unknown names, objects of the wrong kind and pairs that exclude each other."""
+    for name, (shown, known, method, kind) in STRATEGIES.items():
+        value = given[name]
+        if isinstance(value, str) and value not in known:
+            raise kind(f"Unknown {shown}: {value}. Supported strategies: {', '.join(map(repr, known))}")
+        if not isinstance(value, str) and not hasattr(value, method):
+            raise TypeError(f"{name} must be one of {', '.join(map(repr, known))}, or an object with {method}.")
+    if given["batch_sampler"] != "epoch_shuffled" and given["reflection_minibatch_size"] is not None:
+        raise AssertionError("reflection_minibatch_size only accepted if batch_sampler is 'epoch_shuffled'")
+    strategy = given["reflection_strategy"]
+    if strategy is not None and given["max_reflection_cost"] is not None and not hasattr(strategy, "total_cost"):
+        raise ValueError("max_reflection_cost is set but reflection_strategy does not expose total_cost")
 
 
 def _limits(given: Mapping[str, Any]) -> tuple[dict[str, Any], float | None, int | None]:
