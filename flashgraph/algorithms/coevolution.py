@@ -47,9 +47,6 @@ class Tests:
         """Return the hardest test; of equally hard ones the newest."""
         return max(self.artifacts.values(), key=lambda a: (a.score or 0.0, a.id), default=None)
 
-    def focus(self) -> "Tests":
-        return self
-
 
 graph = fg.Graph("coevolution", doc=__doc__, params=Params)
 instructions = graph.pool("instructions", Archive)

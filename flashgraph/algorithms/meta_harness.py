@@ -97,7 +97,7 @@ async def propose(iteration: Iteration, ctx: fg.Context[HarnessArchive, Params])
     """
     found = await propose_programs(
         ctx.llm,
-        ctx.view.focus() if iteration.focused else ctx.view,
+        ctx.view.best_line() if iteration.focused else ctx.view,
         ctx.task,
         number=iteration.number,
         turns=ctx.params.turns,

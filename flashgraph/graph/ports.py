@@ -166,6 +166,8 @@ class PoolEvent(Generic[T_co]):
 class Pool(Protocol[In_contra]):
     """A pool is a pure state machine: an immutable value whose `apply` returns the next one.
 
+    A pool may have a ``best_line()``: itself with its best line alone, which a schedule may show to a source.
+
     If it returns an equal value, the version stays the same.  An artifact counts as admitted or confirmed if it is in
     `artifacts` afterwards, and as rejected or retracted if it is not.
     """
@@ -179,10 +181,6 @@ class Pool(Protocol[In_contra]):
 
     def best(self) -> Artifact | None:
         """Return the artifact to hand out if the run ended now; None before there is one."""
-        ...
-
-    def focus(self) -> Self:
-        """Return the view narrowed to the best line, which a schedule may show to a source."""
         ...
 
 

@@ -178,7 +178,7 @@ def admits(pool: type) -> Any:
 
     Raises TypeError if the class is no pool; the message names the missing part.
     """
-    for name in ("apply", "best", "focus"):
+    for name in ("apply", "best"):
         if not callable(getattr(pool, name, None)):
             raise TypeError(f"it has no method {name}({'event' if name == 'apply' else ''})")
     fields = {f.name for f in attrs.fields(pool)} if attrs.has(pool) else set()

@@ -54,6 +54,6 @@ class Archive:
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 
-    def focus(self) -> Archive:
+    def best_line(self) -> Archive:
         top = max(self.artifacts.values(), key=lambda a: (a.score or 0.0, a.id), default=None)
         return attrs.evolve(self, artifacts={top.id: top} if top else {})

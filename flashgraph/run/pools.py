@@ -182,12 +182,14 @@ class PoolState:
         return after
 
     def narrowed(self) -> Any:
-        """Return the newest value with its best line alone."""
+        """Return the newest value with its best line alone; the whole value of a pool without a ``best_line``."""
+        if not hasattr(self.value, "best_line"):
+            return self.value
         try:
-            line = self.value.focus()
+            line = self.value.best_line()
         except Exception as error:
             raise FlashgraphError(
-                f"pool {self.name!r}: focus() raised {described(error)}.\n"
+                f"pool {self.name!r}: best_line() raised {described(error)}.\n"
                 "Fix: return a pool of this class with the best artifact alone, or self."
             ) from error
         return line

@@ -124,10 +124,10 @@ def _retracting(events: Iterable[fg.PoolEvent[Any]]) -> Iterable[fg.PoolEvent[An
 
 def _made(factory: Callable[[], Any]) -> Any:
     pool = factory()
-    for member in ("apply", "artifacts", "best", "focus"):
+    for member in ("apply", "artifacts", "best"):
         if not hasattr(pool, member):
             raise PoolViolation(
-                0, None, f"a {type(pool).__name__} has no {member}", "apply, artifacts, best and focus", f"add {member}"
+                0, None, f"a {type(pool).__name__} has no {member}", "apply, artifacts and best", f"add {member}"
             )
     if copy.deepcopy(pool) != pool:
         raise PoolViolation(
@@ -191,10 +191,10 @@ def _look(pool: Any, number: int, event: fg.PoolEvent[Any] | None, known: set[in
             number, event, f"best() is {best}, which artifacts does not hold", "one of artifacts, or None",
             "max(self.artifacts.values(), key=..., default=None)",
         )  # fmt: skip
-    focus = pool.focus()
-    if type(focus) is not type(pool) or not set(focus.artifacts) <= set(held):
+    line = pool.best_line() if hasattr(pool, "best_line") else pool
+    if type(line) is not type(pool) or not set(line.artifacts) <= set(held):
         raise PoolViolation(
-            number, event, f"focus() is a {type(focus).__name__} with the artifacts {list(focus.artifacts)}",
+            number, event, f"best_line() is a {type(line).__name__} with the artifacts {list(line.artifacts)}",
             "the same kind of view, with some of the same artifacts",
             "attrs.evolve(self, artifacts=...), or return self",
         )  # fmt: skip

@@ -94,7 +94,7 @@ class Ledgered:
     def best(self) -> fg.Artifact | None:
         return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 
-    def focus(self) -> Ledgered:
+    def best_line(self) -> Ledgered:
         return attrs.evolve(self, narrowed=True)
 
 

@@ -32,7 +32,7 @@ class Found:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Found:
+    def best_line(self) -> Found:
         return self
 
 

@@ -115,7 +115,7 @@ class Shelf:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Shelf:
+    def best_line(self) -> Shelf:
         return self
 
 

@@ -110,7 +110,7 @@ class Counted:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Counted:
+    def best_line(self) -> Counted:
         return self
 
 

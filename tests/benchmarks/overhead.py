@@ -47,7 +47,7 @@ class Nothing:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Nothing:
+    def best_line(self) -> Nothing:
         return self
 
 

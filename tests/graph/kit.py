@@ -68,7 +68,7 @@ class Scores:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Scores:
+    def best_line(self) -> Scores:
         return self
 
 
@@ -84,7 +84,7 @@ class Boxes:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Boxes:
+    def best_line(self) -> Boxes:
         return self
 
 

@@ -46,7 +46,7 @@ class Needy:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Needy:
+    def best_line(self) -> Needy:
         return self
 
 
@@ -62,7 +62,7 @@ class Untyped:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Untyped:
+    def best_line(self) -> Untyped:
         return self
 
 
@@ -344,8 +344,8 @@ def around(factory: Any) -> fg.Graph:
     """
 FILE: pool 'scores' [not-a-pool]
     found:    Seed: it has no method apply(event)
-    expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)
+    expected: a class with apply(event: fg.PoolEvent[T]), artifacts and best()
+    fix:      use a pool of flashgraph.parts, or write these three (docs/reference/graph-files.md, Pools)
 """
 )
 def pool_of_a_plain_class() -> fg.Graph:
@@ -356,8 +356,8 @@ def pool_of_a_plain_class() -> fg.Graph:
     """
 FILE: pool 'scores' [not-a-pool]
     found:    Untyped: apply(event) must take a fg.PoolEvent[...]; its event is not annotated
-    expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)
+    expected: a class with apply(event: fg.PoolEvent[T]), artifacts and best()
+    fix:      use a pool of flashgraph.parts, or write these three (docs/reference/graph-files.md, Pools)
 """
 )
 def pool_without_types() -> fg.Graph:
@@ -368,8 +368,8 @@ def pool_without_types() -> fg.Graph:
     """
 FILE: pool 'scores' [not-a-pool]
     found:    a lambda makes a dict: it has no method apply(event)
-    expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)
+    expected: a class with apply(event: fg.PoolEvent[T]), artifacts and best()
+    fix:      use a pool of flashgraph.parts, or write these three (docs/reference/graph-files.md, Pools)
 """
 )
 def pool_factory_of_something_else() -> fg.Graph:

@@ -136,7 +136,7 @@ class NoArtifacts:
     def apply(self, event: fg.PoolEvent[Value]) -> NoArtifacts:
         return self
 
-    best = focus = apply
+    best = apply
 
 
 class Unreadable(NoArtifacts):

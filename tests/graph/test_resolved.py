@@ -29,7 +29,7 @@ class Beam:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Beam:
+    def best_line(self) -> Beam:
         return self
 
 

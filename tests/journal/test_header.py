@@ -176,7 +176,7 @@ class Shelf:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Shelf:
+    def best_line(self) -> Shelf:
         return self
 
 
@@ -288,7 +288,7 @@ def test_what_diverges_without_a_change_is_not_blamed_on_one(tmp_path: Path) -> 
         def best(self) -> fg.Artifact | None:
             return None
 
-        def focus(self) -> Any:
+        def best_line(self) -> Any:
             return self
 
     refused: set[str] = set()

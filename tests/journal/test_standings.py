@@ -27,7 +27,7 @@ class Newest:
     def best(self) -> Artifact | None:
         return next(iter(self.artifacts.values()), None)
 
-    def focus(self) -> Newest:
+    def best_line(self) -> Newest:
         return self
 
 

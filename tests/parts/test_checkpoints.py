@@ -94,7 +94,7 @@ def test_a_failed_sample_is_no_evidence() -> None:
 def test_the_trainings_own_answers_are_summed() -> None:
     pool = admitted(StepScores(1, 0.0, 1.0), group(1, [1]), StepScores(3, 1.0, 2.0))
     assert (pool.answered, pool.before, pool.after) == (4, 1.0, 3.0)
-    assert pool.focus() is pool
+    assert pool.best_line() is pool
 
 
 def test_a_snapshot_is_tried_on_its_samples() -> None:

@@ -187,18 +187,18 @@ def test_focus_is_the_most_promising() -> None:
     """Focus is by expected score: a high mean over a few samples promises less than it shows."""
     pool = admit(ParetoFrontier(), 0, [float(i % 2) for i in range(SIZE)])
     pool = admit(pool, 1, [1.0] * SIZE, (0,))
-    assert list(pool.focus().artifacts) == [1]
-    assert ParetoFrontier().focus() == ParetoFrontier()
+    assert list(pool.best_line().artifacts) == [1]
+    assert ParetoFrontier().best_line() == ParetoFrontier()
 
 
 def test_where_children_do_worse_the_focus_is_wide() -> None:
     """If children do worse than parents, depth gains nothing, and artifacts that are worse by as much stay in focus."""
     pool = admit(admit(ParetoFrontier(), 0, [1.0] * 8 + [0.0] * 4), 1, [1.0] * 7 + [0.0] * 5, (0,))
-    assert list(pool.focus().artifacts) == [0]
+    assert list(pool.best_line().artifacts) == [0]
     for number in range(2, 30):
         pool = admit(pool, number, [0.0] * SIZE, (1,))
     assert pool.drift().mean < -0.3
-    assert set(pool.focus().artifacts) >= {0, 1}
+    assert set(pool.best_line().artifacts) >= {0, 1}
 
 
 def test_the_drift_is_that_of_children_beside_their_parents() -> None:

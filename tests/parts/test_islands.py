@@ -201,11 +201,11 @@ def test_inspirations_are_the_best_and_some_others() -> None:
 def test_focus_draws_each_islands_best() -> None:
     """Focus draws each island's best, because one line for all would make one island; inspirations stay wide."""
     pool = admit(admit(founded(islands=2), "word = 1\n" * 4, 0.9, 0), "word = 1\n" * 9, 0.7, 1)
-    narrow = pool.focus()
+    narrow = pool.best_line()
     drawn = [narrow.draw(i % 2, random.Random(i), 1.0, 0.0, 1) for i in range(20)]
     assert [a.id for a in drawn if a is not None] == [1, 2] * 10
     assert narrow.inspirations(0, narrow.artifacts[1], random.Random(0), 2, 2) == (narrow.artifacts[0],)
-    assert Islands().focus().draw(0, random.Random(0), 1.0, 0.0, 1) is None
+    assert Islands().best_line().draw(0, random.Random(0), 1.0, 0.0, 1) is None
     assert narrow.best() == pool.best()
 
 

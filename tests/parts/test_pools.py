@@ -73,7 +73,7 @@ def test_a_mean_of_an_objective_is_completed_by_the_parents() -> None:
 def test_objectives_go_with_their_artifact() -> None:
     """Objectives go with their artifact, when it is retracted and in the narrowed view."""
     pool = named(named(ParetoFrontier(), 0, [{"a": 1}]), 1, [{"a": 0}])
-    assert set(pool.focus().objectives) == {1}
+    assert set(pool.best_line().objectives) == {1}
     retracted = pool.apply(fg.PoolEvent("retract", 1, group([])))
     assert (set(retracted.artifacts), set(retracted.objectives)) == ({0}, {0})
 

@@ -25,7 +25,7 @@ class Newest:
     def best(self) -> fg.Artifact | None:
         return next(iter(self.artifacts.values()), None)
 
-    def focus(self) -> Newest:
+    def best_line(self) -> Newest:
         return self
 
 
@@ -115,7 +115,7 @@ class Forgetful(Chooses):
     def apply(self, event: Any) -> Any:
         pass
 
-    def focus(self) -> Any:
+    def best_line(self) -> Any:
         raise KeyError("boom")
 
 

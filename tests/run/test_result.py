@@ -66,7 +66,7 @@ class Held:
     def best(self) -> fg.Artifact | None:
         return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 
-    def focus(self) -> Held:
+    def best_line(self) -> Held:
         return self
 
 

@@ -41,7 +41,7 @@ class Seen:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Seen:
+    def best_line(self) -> Seen:
         return self
 
 

@@ -27,7 +27,7 @@ class Log:
     def best(self) -> fg.Artifact | None:
         return None
 
-    def focus(self) -> Log:
+    def best_line(self) -> Log:
         return self
 
 

@@ -303,7 +303,7 @@ class Notes:
     def best(self) -> fg.Artifact | None:
         return self.held[max(self.held)] if self.held else None
 
-    def focus(self) -> Notes:
+    def best_line(self) -> Notes:
         return self
 
 

@@ -33,7 +33,7 @@ class AboveMean:
     def best(self) -> fg.Artifact | None:
         return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 
-    def focus(self) -> "AboveMean":
+    def best_line(self) -> "AboveMean":
         return self
 
 

@@ -109,7 +109,7 @@ def test_a_pools_violation_names_the_pool() -> None:
     """The message names the pool, because a graph may have several."""
 
     class Bare(Log):
-        def focus(self) -> Log:
+        def best_line(self) -> Log:
             return Log()
 
     graph = fg.Graph("bare")

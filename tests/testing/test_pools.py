@@ -29,7 +29,7 @@ class Kept:
     def best(self) -> fg.Artifact | None:
         return next(iter(self.artifacts.values()), None)
 
-    def focus(self) -> Kept:
+    def best_line(self) -> Kept:
         return self
 
 
@@ -98,7 +98,7 @@ class Nan(Kept):
 
 
 class OtherFocus(Kept):
-    def focus(self) -> Any:
+    def best_line(self) -> Any:
         return Kept(self.artifacts)
 
 
@@ -119,12 +119,12 @@ class Unequal:
     def best(self) -> None:
         return None
 
-    def focus(self) -> Unequal:
+    def best_line(self) -> Unequal:
         return self
 
 
 class Bestless:
-    apply = artifacts = focus = None
+    apply = artifacts = best_line = None
 
 
 def counting() -> Callable[[], Kept]:
@@ -152,7 +152,7 @@ def counting() -> Callable[[], Kept]:
         (BestCounts, r"event 1 .*: best\(\) is Artifact.*, and called again Artifact"),
         (IgnoresAmend, r"event 2 \(amend artifact 0\): the artifact is still provisional"),
         (Nan, r"event 0 .*: the score of the artifacts \[0\] is nan"),
-        (OtherFocus, r"focus\(\) is a Kept with the artifacts \[\]"),
+        (OtherFocus, r"best_line\(\) is a Kept with the artifacts \[\]"),
         (Bare, r"artifacts is \{0: \[1\]\}"),
         (Unequal, r"a new pool: a copy of a Unequal is not equal to it"),
         (Bestless, r"a new pool: a Bestless has no best"),

@@ -55,7 +55,7 @@ def _pool(pool: PoolSpec, ports: Ports, notes: Notes) -> None:
     note = notes.of(pool.place, f"pool {pool.name!r}")
     factory: Any = pool.factory
     name = function_name(factory)
-    wanted = "a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()"
+    wanted = "a class with apply(event: fg.PoolEvent[T]), artifacts and best()"
     if not callable(factory):
         kind = type(factory).__name__
         note(
@@ -91,7 +91,7 @@ def _pool(pool: PoolSpec, ports: Ports, notes: Notes) -> None:
 
 
 def _not_a_pool(note: Note, name: str, error: TypeError, wanted: str) -> None:
-    fix = "use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)"
+    fix = "use a pool of flashgraph.parts, or write these three (docs/reference/graph-files.md, Pools)"
     note("not-a-pool", f"{name}: {error}", wanted, fix)
 
 

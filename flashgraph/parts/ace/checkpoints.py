@@ -123,5 +123,5 @@ class Checkpoints:
         """Whether a perfect score leaves work to do: online, where the next window has other samples."""
         return self.online
 
-    def focus(self) -> Checkpoints:
+    def best_line(self) -> Checkpoints:
         return self

@@ -88,7 +88,7 @@ class Playbook:
         """Return the current playbook: ``{"playbook": text}``."""
         return None if self.newest is None else Artifact(self.newest, {"playbook": self.text}, self.parents)
 
-    def focus(self) -> Playbook:
+    def best_line(self) -> Playbook:
         """Return itself: there is only one line."""
         return self
 

@@ -304,7 +304,7 @@ class ParetoFrontier:
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=_score, default=None)
 
-    def focus(self) -> ParetoFrontier:
+    def best_line(self) -> ParetoFrontier:
         """Return the most promising artifact alone (the newest among equals), which is the deepest line.
 
         If children do worse than their parents on average, depth gains nothing. Then artifacts whose expected score is

@@ -262,7 +262,7 @@ class Islands:
         """Whether the highest score is the best: a few checks are the objective itself, not a sample."""
         return all(a.evidence is None or a.evidence.of < SAMPLED for a in self.artifacts.values())
 
-    def focus(self) -> Islands:
+    def best_line(self) -> Islands:
         """Return a view in which each island gives its best as a parent. A single focus for all islands would merge
         them."""
         return attrs.evolve(self, narrowed=True)

@@ -149,7 +149,7 @@ class HarnessArchive:
         """Whether a perfect score leaves work to do: yes, because less context with the same score is better."""
         return True
 
-    def focus(self) -> HarnessArchive:
+    def best_line(self) -> HarnessArchive:
         """Return the view that points at the best entry."""
         found = self._best()
         return self if found is None else attrs.evolve(self, line=found.id)

@@ -30,7 +30,7 @@ def test_a_start_gives_the_text_and_the_settings() -> None:
     assert playbook.best() == fg.Artifact(0, {"playbook": TEXT})
     assert playbook.artifacts == {0: playbook.best()}
     assert admitted([PlaybookStart("## OTHER")], playbook) is playbook
-    assert playbook.focus() is playbook
+    assert playbook.best_line() is playbook
 
 
 def test_an_empty_playbook_holds_no_artifact() -> None:

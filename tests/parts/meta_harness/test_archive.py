@@ -100,7 +100,7 @@ def test_amending_equals_admitting_at_once(values: Any, known: int) -> None:
 def test_a_narrowed_view_shows_the_best(admissions: list[Any]) -> None:
     """`focus` points at the best entry and keeps the rest readable."""
     archive = filled(admissions)
-    narrowed, best = archive.focus(), archive.best()
+    narrowed, best = archive.best_line(), archive.best()
     assert narrowed.entries == archive.entries
     assert narrowed.line == (None if best is None else best.id)
     assert list(narrowed.artifacts) == ([best.id] if best is not None else list(archive.artifacts))

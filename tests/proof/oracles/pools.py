@@ -56,7 +56,7 @@ class Kept:
     def best(self) -> Artifact | None:
         return max(self.artifacts.values(), key=lambda a: a.value, default=None)
 
-    def focus(self) -> Kept:
+    def best_line(self) -> Kept:
         return self
 
 

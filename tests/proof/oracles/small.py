@@ -41,7 +41,7 @@ class Kept:
             return fg.Artifact(self.version + 7, f"of {self.version}", ())
         return None
 
-    def focus(self) -> Kept:
+    def best_line(self) -> Kept:
         return self
 
 
