@@ -141,7 +141,7 @@ def prune(ctx: fg.Draw[ParetoFrontier, Params, Prunings]) -> fg.Emit[Proposal, P
     """Drop sentences that seem to lower the score of a leading candidate, with at most ``prunes`` rounds open."""
     if len(ctx.open) >= ctx.params.prunes or len(ctx.view.artifacts) < 3:
         return None
-    parent = ctx.view.focus().draw(ctx.random)
+    parent = ctx.view.best_line().draw(ctx.random)
     if parent is None:
         return None
     found, prunings = ctx.state.draw(ctx.view.artifacts, parent, ctx.task.bounds, ctx.random)
