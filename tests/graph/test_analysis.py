@@ -90,7 +90,7 @@ def test_scopes_of_gepa() -> None:
     assert clashes == []
     assert found["rollout"] == (frozenset({"select->rollout", "spread->rollout"}),)
     assert found["propose"] == ()
-    assert found["trial"] == (frozenset({"propose->trial", "merge->trial"}),)
+    assert found["trial"] == (frozenset({"propose->trial", "merge->trial", "prune->trial"}),)
 
 
 def test_gathers_of_gepa() -> None:
@@ -101,6 +101,7 @@ def test_gathers_of_gepa() -> None:
         "spread->rollout": ("rollout->propose",),
         "propose->trial": ("trial->gate",),
         "merge->trial": ("trial->gate",),
+        "prune->trial": ("trial->gate",),
         "seed->baseline": ("baseline->frontier",),
         "gate->validate": ("validate->frontier",),
         "confirm->measure": ("measure->frontier",),

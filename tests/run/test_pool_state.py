@@ -125,9 +125,9 @@ def test_an_apply_without_a_value_is_named() -> None:
         PoolState("mine", Forgetful(choice=None)).admit(1, (), frozenset(), False, 0, 0.0)
 
 
-def test_a_focus_that_raises_is_named() -> None:
-    """A focus that raises is named, as a best that raises."""
-    with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': focus\(\) raised KeyError: 'boom'"):
+def test_a_best_line_that_raises_is_named() -> None:
+    """A best line that raises is named, as a best that raises."""
+    with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': best_line\(\) raised KeyError: 'boom'"):
         PoolState("mine", Forgetful(choice=None)).narrowed()
 
 

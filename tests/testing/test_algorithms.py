@@ -120,5 +120,5 @@ def test_a_pools_violation_names_the_pool() -> None:
         return "text"
 
     graph.edge(draw, pool)
-    with pytest.raises(PoolViolation, match=r"^pool 'mine': a new pool: focus\(\) is a Log"):
+    with pytest.raises(PoolViolation, match=r"^pool 'mine': a new pool: best_line\(\) is a Log"):
         check_algorithm(graph, TASK, lambda messages: "")
