@@ -26,7 +26,7 @@ from statistics import NormalDist, fmean
 
 import attrs
 
-__all__ = ["Drift", "Evidence", "anchor", "paired", "sampling_variance", "unit_of", "weigh"]
+__all__ = ["Drift", "Evidence", "anchor", "paired", "quantile_of_t", "sampling_variance", "unit_of", "weigh"]
 
 LEVEL = 0.95
 """The confidence level of intervals."""
@@ -229,3 +229,14 @@ def paired(differences: Sequence[float]) -> tuple[float, float]:
     """
     padded = [*differences, 1.0, -1.0]
     return fmean(differences), _variance(padded) / len(padded)
+
+
+def quantile_of_t(z: float, degrees: float) -> float:
+    """Return the quantile of Student's t for the normal quantile ``z`` (Abramowitz and Stegun, 1964, 26.7.5).
+
+    It is infinite for a single difference, which has no variance.
+    """
+    if degrees < 1:
+        return math.inf
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / degrees + second / degrees**2

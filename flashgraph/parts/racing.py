@@ -1,16 +1,19 @@
-"""Successive halving: texts race over rungs of samples, and each rung drops the worse half (arXiv:1502.07943)."""
+"""Races of texts over samples: by successive halving (arXiv:1502.07943), or by a paired t-test (arXiv:2504.16005)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist, fmean
 
 import attrs
 
+from flashgraph.evidence import paired, quantile_of_t
 from flashgraph.graph.ports import Member
 from flashgraph.parts.evaluation import Scored, Work
 from flashgraph.tasks.task import least_score
 
-__all__ = ["Finalists", "Race"]
+__all__ = ["Finalists", "PairedRace", "Race"]
 
 
 @attrs.frozen
@@ -47,3 +50,56 @@ class Race:
         if len(left) in (self.width, len(sums)) or len(self.rungs) == 1:
             return Finalists(tuple(self.texts[i] for i in sorted(ranked[: self.width])))
         return Race(tuple(self.texts[i] for i in left), tuple(sums[i] for i in left), self.rungs[1:], self.width)
+
+
+@attrs.frozen
+class PairedRace:
+    """The texts that are left, their scores less the price of their length, and the blocks to come."""
+
+    texts: tuple[Mapping[str, str], ...]
+    scores: tuple[tuple[float, ...], ...]
+    blocks: tuple[tuple[int, ...], ...]
+    width: int
+    alpha: float
+    price: float
+
+    @classmethod
+    def of(
+        cls,
+        texts: Iterable[Mapping[str, str]],
+        blocks: Sequence[tuple[int, ...]],
+        width: int,
+        alpha: float,
+        price: float,
+    ) -> PairedRace:
+        """Return a race at its start; ``price`` is that of one word, and ``alpha`` the level of the test."""
+        every = tuple(texts)
+        return cls(every, ((),) * len(every), tuple(blocks), width, alpha, price)
+
+    def work(self) -> list[Work]:
+        """Return one piece of work for each text and sample of this block, the first text's first."""
+        return [Work(text, "train", index) for text in self.texts for index in self.blocks[0]]
+
+    def compared(self, members: Sequence[Member[Scored]], bounds: tuple[float, float]) -> PairedRace | Finalists:
+        """Return the texts that are left after this block, or the finalists.
+
+        A text is dropped when at least ``width`` others are better by a one-sided paired t-test.  The race ends at
+        ``width`` texts, or after its last block, and then the best means win.  ``members`` are in the order of `work`;
+        a failed one has the least score within ``bounds``.
+        """
+        found = [least_score(bounds) if m.value is None else m.value.score for m in members]
+        size, places = len(self.blocks[0]), range(len(self.texts))
+        prices = [self.price * sum(len(part.split()) for part in text.values()) for text in self.texts]
+        new = [tuple(score - prices[i] for score in found[i * size : (i + 1) * size]) for i in places]
+        scores = [(*self.scores[i], *new[i]) for i in places]
+        left = [i for i in places if sum(self._beats(scores[j], scores[i]) for j in places if j != i) < self.width]
+        if len(left) <= self.width or len(self.blocks) == 1:
+            best = sorted(left, key=lambda i: (-fmean(scores[i]), i))[: self.width]
+            return Finalists(tuple(self.texts[i] for i in sorted(best)))
+        kept = tuple(self.texts[i] for i in left), tuple(scores[i] for i in left)
+        return attrs.evolve(self, texts=kept[0], scores=kept[1], blocks=self.blocks[1:])
+
+    def _beats(self, one: Sequence[float], other: Sequence[float]) -> bool:
+        mean, noise = paired([a - b for a, b in zip(one, other, strict=True)])
+        least = quantile_of_t(NormalDist().inv_cdf(1 - self.alpha), len(one) - 1)
+        return mean > least * math.sqrt(noise)

@@ -10,7 +10,7 @@ from typing import Protocol
 import attrs
 
 from flashgraph.errors import Flaw
-from flashgraph.evidence import HANDFUL, paired
+from flashgraph.evidence import HANDFUL, paired, quantile_of_t
 from flashgraph.graph.ports import Artifact
 
 __all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "settled", "the_best"]
@@ -143,7 +143,7 @@ class Proven:
         shown = title.shown[challenger]
         centre, spread = shown.prior or _others(title)
         ahead = 1.0 if shown.prior is not None else max(1.0, NormalDist().inv_cdf(self.confidence))
-        if shown.mean < _of_t(ahead, shown.samples - 1) * math.sqrt(shown.noise):
+        if shown.mean < quantile_of_t(ahead, shown.samples - 1) * math.sqrt(shown.noise):
             return 0.0
         weight = spread / (spread + shown.noise)
         return NormalDist().cdf((centre + weight * (shown.mean - centre)) / math.sqrt(weight * shown.noise))
@@ -165,17 +165,6 @@ def _others(title: Title) -> tuple[float, float]:
     centre = sum(o.mean for o in others) / (PRIOR_WEIGHT + len(others))
     spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((o.mean - centre) ** 2 - o.noise for o in others)
     return centre, max(MIN_SPREAD**2, spread / (PRIOR_WEIGHT + len(others)))
-
-
-def _of_t(z: float, degrees: float) -> float:
-    """Return the quantile of Student's t for the normal quantile ``z`` (Abramowitz and Stegun, 1964, 26.7.5).
-
-    It is infinite for a single difference, which has no variance.
-    """
-    if degrees < 1:
-        return math.inf
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / degrees + second / degrees**2
 
 
 def _size(artifact: Artifact) -> int:

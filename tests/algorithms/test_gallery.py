@@ -7,6 +7,7 @@ hash of the instructions that it was shown.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -186,12 +187,53 @@ def promptbreeder(world: World, seed: int) -> Sequential:
     return run
 
 
+# The 80 % quantiles of Student's t for 2, 5 and 8 degrees of freedom, from a table.
+QUANTILES = {3: 1.0607, 6: 0.9195, 9: 0.8889}
+
+
+def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether one is better by a paired t-test at 0.2, with one more difference of each sign in the variance."""
+    apart = [a - b for a, b in zip(one, other, strict=True)]
+    padded = [*apart, 1.0, -1.0]
+    centre = sum(padded) / len(padded)
+    variance = sum((d - centre) ** 2 for d in padded) / (len(padded) - 1)
+    return sum(apart) / len(apart) > QUANTILES[len(apart)] * math.sqrt(variance / len(padded))
+
+
+def capo(world: World, seed: int) -> Sequential:
+    """CAPO with three prompts, three children, and three blocks of three samples."""
+    run = Sequential(world)
+    for number in range(3):
+        run.add(better([SEED_TEXT], str(number)) if number else SEED_TEXT)
+    for step in range(STEPS):
+        stream = random.Random(f"{seed}/step/{step}")
+        order = sorted(range(len(run.held)), key=lambda place: (-run.held[place][1], place))[:3]
+        texts = [run.held[place][0] for place in order]
+        couples = [stream.sample(texts, 2) for _ in range(3)]
+        every = stream.sample(range(world.train), 9)
+        children = [better([better(pair, str(n))], str(n)) for n, pair in enumerate(couples, 1)]
+        left: dict[str, list[float]] = {text: [] for text in [*texts, *children]}
+        for start in (0, 3, 6):
+            for text, scores in left.items():
+                price = 0.05 / len(SEED_TEXT.split()) * len(text.split())
+                scores += [1.0 - run.failures(text, [index]) - price for index in every[start : start + 3]]
+            worse = {text: sum(beats(other, scores) for other in left.values()) for text, scores in left.items()}
+            left = {text: scores for text, scores in left.items() if worse[text] < 3}
+            if len(left) <= 3:
+                break
+        best = sorted(left, key=lambda text: -sum(left[text]) / len(left[text]))[:3]
+        for text in [text for text in left if text in best]:
+            run.add(text)
+    return run
+
+
 CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
     "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
     "coevolution": (coevolution, {"size": 3}, STEPS),
     "self_refine": (self_refine, {"drafts": 3, "refinements": 2, "minibatch": 3}, 3 * STEPS),
     "protegi": (protegi, {"width": 2, "gradients": 2, "minibatch": 3, "rung": 2}, 2 * STEPS - 1),
     "promptbreeder": (promptbreeder, {"size": 4}, STEPS + 1),
+    "capo": (capo, {"size": 3, "children": 3, "block": 3, "blocks": 3}, 3 * STEPS + 1),
     "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
     "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
 }
@@ -216,7 +258,9 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-@pytest.mark.parametrize("name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi", "promptbreeder"])
+@pytest.mark.parametrize(
+    "name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi", "promptbreeder", "capo"]
+)
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)
     result = check_algorithm(name, world.task(), answering(world), schedule=schedule, budget=fg.Budget(calls=1800))

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 FILES = pytest.mark.parametrize("file", sorted((ROOT / "algorithms").glob("*.py")), ids=lambda path: path.stem)
 DRAWN = {
     "ace": "ace.md",
+    "capo": "capo.md",
     "coevolution": "coevolution.md",
     "combee": "combee.md",
     "combee:ace_graph": "combee.md",

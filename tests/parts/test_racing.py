@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.parts import Attempt, Finalists, Race
+from flashgraph.parts import Attempt, Finalists, PairedRace, Race
 
 
-def members(scores: list[float | None]) -> list[fg.Member[Attempt]]:
+def members(scores: Sequence[float | None]) -> list[fg.Member[Attempt]]:
     values = [None if score is None else Attempt(place, score, "") for place, score in enumerate(scores)]
     return [fg.Member(place, "failed" if v is None else "arrived", v) for place, v in enumerate(values)]
 
@@ -39,3 +41,27 @@ def test_a_failed_attempt_has_the_least_score() -> None:
     texts = tuple({"instruction": name} for name in "ab")
     race = Race(texts, (0.0,) * 2, ((0,),), 1)
     assert race.halved(members([None, -1.0]), (-2.0, 0.0)) == Finalists(texts[1:])
+
+
+def test_a_text_that_enough_others_beat_is_dropped() -> None:
+    """Over twelve samples one text always fails, and three always succeed; the length costs too little to matter."""
+    texts = [{"instruction": "x " * number} for number in range(1, 5)]
+    race = PairedRace.of(texts, (tuple(range(12)), tuple(range(12, 24))), 3, 0.2, 0.001)
+    found = race.compared(members([0.0] * 12 + [1.0] * 36), (0.0, 1.0))
+    assert found == Finalists(tuple(texts[1:]))
+
+
+def test_a_difference_of_one_sample_proves_nothing() -> None:
+    """All are left, until the last block, and then the best means win."""
+    texts = [{"instruction": name} for name in "abc"]
+    race = PairedRace.of(texts, ((0,), (1,)), 1, 0.2, 0.0)
+    second = race.compared(members([0.0, 1.0, 0.0]), (0.0, 1.0))
+    assert isinstance(second, PairedRace)
+    assert second.texts == race.texts
+    assert second.compared(members([0.0, 1.0, 0.0]), (0.0, 1.0)) == Finalists((texts[1],))
+
+
+def test_length_decides_between_equals() -> None:
+    texts = [{"instruction": "a long text"}, {"instruction": "short"}]
+    race = PairedRace.of(texts, ((0, 1),), 1, 0.2, 0.01)
+    assert race.compared(members([1.0] * 4), (0.0, 1.0)) == Finalists((texts[1],))
