@@ -227,6 +227,28 @@ def capo(world: World, seed: int) -> Sequential:
     return run
 
 
+def simba(world: World, seed: int) -> Sequential:
+    """SIMBA as a loop: three candidates on four samples, and up to three children."""
+    run = Sequential(world)
+    run.add(SEED_TEXT)
+    every = world.samples("train", world.train)
+    for step in range(2 * STEPS):
+        stream = random.Random(f"{seed}/step/{step}")
+        drawn = stream.choices(run.held, [math.exp(score / 0.2) for _, score in run.held], k=3)
+        samples = stream.sample(range(world.train), 4)
+        children: list[str] = []
+        solved = {i: [not run.failures(text, [i]) for text, _ in drawn] for i in samples}
+        mixed = [i for i in samples if len(set(solved[i])) == 2]
+        for number, i in enumerate([*mixed, *(i for i in samples if not any(solved[i]))][:3]):
+            text = drawn[solved[i].index(True) if i in mixed else 0][0]
+            example = f"\nInput: {every[i]}\nAnswer: True"
+            added = example if i in mixed and number % 2 == 0 else better([text], str(number))
+            children.append(f"{text}\n{added}")
+        if children:
+            run.add(min(children, key=lambda text: run.failures(text, samples)))
+    return run
+
+
 CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]] = {
     "opro": (opro, {"shown": 5, "proposals": 3}, STEPS),
     "coevolution": (coevolution, {"size": 3}, STEPS),
@@ -234,6 +256,7 @@ CASES: dict[str, tuple[Callable[[World, int], Sequential], dict[str, Any], int]]
     "protegi": (protegi, {"width": 2, "gradients": 2, "minibatch": 3, "rung": 2}, 2 * STEPS - 1),
     "promptbreeder": (promptbreeder, {"size": 4}, STEPS + 1),
     "capo": (capo, {"size": 3, "children": 3, "block": 3, "blocks": 3}, 3 * STEPS + 1),
+    "simba": (simba, {"programs": 3, "minibatch": 4, "children": 3}, 2 * STEPS),
     "evoprompt-ga": (lambda world, seed: evoprompt(world, seed, "ga"), {"size": 4}, STEPS + 1),
     "evoprompt-de": (lambda world, seed: evoprompt(world, seed, "de"), {"size": 4, "operator": "de"}, STEPS + 1),
 }
@@ -259,7 +282,7 @@ def test_lockstep_is_the_loop(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 @pytest.mark.parametrize(
-    "name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi", "promptbreeder", "capo"]
+    "name", ["opro", "evoprompt", "coevolution", "self_refine", "protegi", "promptbreeder", "capo", "simba"]
 )
 def test_it_keeps_the_invariants_and_improves(name: str, schedule: str) -> None:
     world = World(seed=1, rules=12, train=20, val=30, test=100)

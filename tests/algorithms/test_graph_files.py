@@ -29,6 +29,7 @@ DRAWN = {
     "promptbreeder": "promptbreeder.md",
     "protegi": "protegi.md",
     "self_refine": "self-refine.md",
+    "simba": "simba.md",
 }
 GRAPHS = pytest.mark.parametrize("name", DRAWN)
 
