@@ -24,7 +24,7 @@ class Wire:
 
     server: SimServer
 
-    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> HttpReply:
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None, **each: Any) -> HttpReply:
         body = b"" if json is None else _encoded(json)
         response = await self.server.answer(HttpRequest(method, httpx.URL(url).path, body))
         return HttpReply(response.status, "", httpx.Headers(dict(response.headers)), response.body)
