@@ -16,7 +16,17 @@ import attrs
 from attrs.validators import ge, gt, le, lt
 
 import flashgraph as fg
-from flashgraph.parts import Archive, Attempt, Candidate, Finalists, PairedRace, attempt, fenced_answers, same_text
+from flashgraph.parts import (
+    Archive,
+    Attempt,
+    Candidate,
+    Finalists,
+    PairedRace,
+    attempt,
+    fenced_answers,
+    promoted,
+    same_text,
+)
 
 
 @attrs.frozen
@@ -86,7 +96,7 @@ async def begin(first: Candidate, ctx: fg.Context[None, Params]) -> fg.Several[C
 def step(ctx: fg.Draw[Archive, Params]) -> Brood | None:
     """Draw the best prompts, couples of them, and the blocks of the race."""
     params = ctx.params
-    best = sorted(ctx.view.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[: params.size]
+    best = ctx.view.ranked(params.size)
     if len(best) < 2:
         return None
     ctx.parents(*best)
@@ -126,10 +136,7 @@ def compare(tried: fg.Group[PairedRace, Attempt], ctx: fg.Context) -> PairedRace
     return tried.origin.compared(tried.members, ctx.task.bounds)
 
 
-@graph.stage(fanout=lambda params: params.size)
-def promote(last: Finalists, ctx: fg.Context) -> fg.Several[Candidate]:
-    """Make a candidate of each winner."""
-    return fg.Several([Candidate(text, len(ctx.task.val)) for text in last.texts])
+promote = graph.stage(promoted, name="promote", fanout=lambda params: params.size)
 
 
 CROSS = """Two instructions for the same assistant:
@@ -148,17 +155,16 @@ MUTATE = """An instruction for an assistant:
 Write instruction number {number}: the same with one useful change. Give only the new one, between ``` fences."""
 
 
-@graph.costs
-def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
-    """Count the blocks of the race, and the validations."""
-    params = ctx.params
-    racing = (params.size + params.children) * params.block
-    return fg.Costs(least=racing, most=racing * params.blocks, seeds=params.size, children=params.size)
-
-
 def racing(params: Params) -> int:
     """Return how many attempts one block has, at most."""
     return (params.size + params.children) * params.block
+
+
+@graph.costs
+def costs(ctx: fg.Draw[None, Params]) -> fg.Costs:
+    """Count the blocks of the race, and the validations."""
+    size, block = ctx.params.size, racing(ctx.params)
+    return fg.Costs(least=block, most=block * ctx.params.blocks, seeds=size, children=size)
 
 
 graph.edge(seed, begin)

@@ -64,7 +64,7 @@ def seed(ctx: fg.Draw) -> Candidate:
 def revise(ctx: fg.Draw[tuple[Archive, Tests], Params]) -> Trial | None:
     """Draw one of the best instructions, and the hardest test."""
     known, hard = ctx.view
-    best = sorted(known.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[: ctx.params.parents]
+    best = known.ranked(ctx.params.parents)
     if not best:
         return None
     parent, test = ctx.random.choice(best), hard.best()

@@ -61,7 +61,7 @@ async def vary(first: Candidate, ctx: fg.Context[None, Params]) -> fg.Several[Ca
 @graph.source(reads=population, focus=False)
 def select(ctx: fg.Draw[Archive, Params]) -> Mating | None:
     """Draw parents from the best individuals: by a roulette wheel over their scores (GA), or at random (DE)."""
-    known = sorted(ctx.view.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[: ctx.params.size]
+    known = ctx.view.ranked(ctx.params.size)
     if len(known) < 3:
         return None
     if ctx.params.operator == "de":

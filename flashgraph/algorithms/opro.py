@@ -48,7 +48,7 @@ def seed(ctx: fg.Draw) -> Candidate:
 @graph.source(reads=trajectory, window=2, focus=False)
 def step(ctx: fg.Draw[Archive, Params]) -> Showing | None:
     """Draw the best instructions of the trajectory, and new exemplars."""
-    known = sorted(ctx.view.artifacts.values(), key=lambda a: (a.score or 0.0, -a.id))[-ctx.params.shown :]
+    known = ctx.view.ranked(ctx.params.shown)[::-1]
     if not known:
         return None
     ctx.parents(*known)

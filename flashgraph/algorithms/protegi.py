@@ -26,6 +26,7 @@ from flashgraph.parts import (
     attempt,
     examples,
     fenced_answers,
+    promoted,
     same_text,
 )
 
@@ -80,7 +81,7 @@ def seed(ctx: fg.Draw) -> Candidate:
 def step(ctx: fg.Draw[Archive, Params]) -> Expansion | None:
     """Draw the best prompts, a minibatch and the samples of the race."""
     params, every = ctx.params, range(len(ctx.task.train))
-    best = sorted(ctx.view.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[: params.width]
+    best = ctx.view.ranked(params.width)
     if not best:
         return None
     ctx.parents(*best)
@@ -131,10 +132,7 @@ def halve(tried: fg.Group[Race, Attempt], ctx: fg.Context) -> Race | Finalists:
     return tried.origin.halved(tried.members, ctx.task.bounds)
 
 
-@graph.stage(fanout=lambda params: params.width)
-def promote(last: Finalists, ctx: fg.Context) -> fg.Several[Candidate]:
-    """Make a candidate of each winner."""
-    return fg.Several([Candidate(text, len(ctx.task.val)) for text in last.texts])
+promote = graph.stage(promoted, name="promote", fanout=lambda params: params.width)
 
 
 CRITICISE = """An assistant works by this instruction:

@@ -61,8 +61,8 @@ def _of_params(spec: NodeSpec | EdgeSpec) -> list[str]:
 
 def _takes_params(factory: Any) -> bool:
     """Return whether a pool's factory is a function with one parameter."""
-    if not inspect.isroutine(factory):
-        return False
+    if not (inspect.isfunction(factory) or inspect.ismethod(factory)):
+        return False  # a built-in may have no signature
     empty = inspect.Parameter.empty
     required = [p for p in inspect.signature(factory).parameters.values() if p.default is empty]
     return len(required) == 1 and required[0].kind in (required[0].POSITIONAL_ONLY, required[0].POSITIONAL_OR_KEYWORD)

@@ -9,7 +9,7 @@ from flashgraph.parts.clipping import SHOWN_TOKENS, call_within, clipped, fitted
 from flashgraph.parts.costs import curating, reflecting
 from flashgraph.parts.evaluation import Attempt, Candidate, Trial, Validated, Work, attempt, reachable, same_text
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
-from flashgraph.parts.racing import Finalists, PairedRace, Race
+from flashgraph.parts.racing import Finalists, PairedRace, Race, promoted
 from flashgraph.parts.reflection import examples, fenced_answers, fenced_text, rewrite_prompt, rewriting, rewritten
 from flashgraph.parts.sampling import Epochs, RoundRobin
 
@@ -40,6 +40,7 @@ __all__ = [
     "fenced_answers",
     "fenced_text",
     "fitted",
+    "promoted",
     "reachable",
     "reflecting",
     "rewrite_prompt",

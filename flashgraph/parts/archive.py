@@ -54,6 +54,10 @@ class Archive:
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 
+    def ranked(self, most: int) -> list[Artifact]:
+        """Return up to ``most`` artifacts, the best first; of equal scores the older one is better."""
+        return sorted(self.artifacts.values(), key=lambda a: (-(a.score or 0.0), a.id))[:most]
+
     def best_line(self) -> Archive:
         top = max(self.artifacts.values(), key=lambda a: (a.score or 0.0, a.id), default=None)
         return attrs.evolve(self, artifacts={top.id: top} if top else {})

@@ -9,11 +9,12 @@ from statistics import NormalDist, fmean
 import attrs
 
 from flashgraph.evidence import paired, quantile_of_t
-from flashgraph.graph.ports import Member
-from flashgraph.parts.evaluation import Scored, Work
+from flashgraph.graph.contexts import Context
+from flashgraph.graph.ports import Member, Several
+from flashgraph.parts.evaluation import Candidate, Scored, Work
 from flashgraph.tasks.task import least_score
 
-__all__ = ["Finalists", "PairedRace", "Race"]
+__all__ = ["Finalists", "PairedRace", "Race", "promoted"]
 
 
 @attrs.frozen
@@ -21,6 +22,11 @@ class Finalists:
     """The winners of a race."""
 
     texts: tuple[Mapping[str, str], ...]
+
+
+def promoted(last: Finalists, ctx: Context) -> Several[Candidate]:
+    """Make a candidate of each winner."""
+    return Several([Candidate(text, len(ctx.task.val)) for text in last.texts])
 
 
 @attrs.frozen

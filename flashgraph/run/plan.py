@@ -14,6 +14,7 @@ from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check import CheckedGraph, checked_with
 from flashgraph.graph.check.shape import ASSUMED_WINDOW
 from flashgraph.graph.params import given, objects
+from flashgraph.graph.ports import Failed
 from flashgraph.graph.spec import (
     DEFAULT_LATE,
     EdgeSpec,
@@ -75,8 +76,13 @@ class EdgePlan:
 
     None in a serial schedule, because published loops judge equal texts again.
     """
-    takes_failures: bool = False
+    takes_failures: bool = attrs.field(init=False)
     """Whether it takes the failures of its stage, and nothing else."""
+
+    @takes_failures.default
+    def _takes_failures(self) -> bool:
+        return self.only is Failed
+
     orders: bool = attrs.field(init=False)
     """Whether its queue's order calls a function."""
 
@@ -268,7 +274,6 @@ def _edge(edge: EdgeSpec, schedule: Schedule, needed: int) -> EdgePlan:
         on_failure=chosen.on_failure or missing(),
         keeps_orphans=chosen.orphans == "keep",
         distinct=None if schedule.serial else edge.distinct,
-        takes_failures=edge.takes_failures,
     )
 
 

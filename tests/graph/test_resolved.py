@@ -135,3 +135,11 @@ def test_a_function_that_raises_is_a_problem() -> None:
         "rounds=rounds, which raised AttributeError: 'Params' object has no attribute 'rounds'"
     )
     assert "'Params' object has no attribute 'breadth'" in found["pool-factory-raises"]
+
+
+@pytest.mark.parametrize("factory", [max, dict.fromkeys, print])
+def test_a_built_in_as_a_pool_is_a_problem(factory: Any) -> None:
+    """Some built-ins have no signature that could say whether they take parameters."""
+    graph = fg.Graph("g")
+    graph.pool("pool", factory)
+    assert "pool 'pool'" in {problem.what for problem in graph.check()}

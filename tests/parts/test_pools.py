@@ -178,3 +178,12 @@ def test_a_drawn_artifact_is_on_a_front(rows: list[list[float]]) -> None:
         pool = admit(pool, number, list(row))
     drawn = {a.id for i in range(40) if (a := pool.draw(random.Random(i))) is not None}
     assert all(any(d in front for front in pool.fronts.values()) for d in drawn)
+
+
+def test_archive_ranks_the_best_first_and_the_older_of_equals() -> None:
+    """Equal scores keep the order of their numbers, and no more than ``most`` artifacts come."""
+    pool = Archive()
+    for number, score in enumerate([0.25, 1.0, 0.5, 1.0]):
+        pool = pool.apply(fg.PoolEvent("admit", number, group([score, score], f"t{number}"), (), False))
+    assert [artifact.id for artifact in pool.ranked(3)] == [1, 3, 2]
+    assert pool.ranked(0) == []
