@@ -83,7 +83,7 @@ __version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:
-    """Import lazily what few programs need, because these modules take longest to import."""
+    """Import these names lazily: their modules take longest to import, and few programs need them."""
     if name == "data":
         return import_module("flashgraph.tasks.data")
     if name == "StoredRun":

@@ -67,25 +67,25 @@ async def open_run(
     ``graph`` is a `Graph`, a file or the name of a shipped algorithm. ``models`` maps the roles named by the graph's
     stages to models, or is one model for all roles. ``params`` sets the graph's parameters, and ``settings`` overrides
     its policies (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``). ``resources`` replace those that the
-    graph would make. ``settle`` is for virtual clocks (`flashgraph.sim.clock`): it makes events independent of the
-    order in which the event loop runs tasks of the same instant.
+    graph would make. ``settle`` is for virtual clocks (`flashgraph.sim.clock`). With it, the events do not depend on
+    the order in which the event loop runs tasks that are due at the same time.
 
     ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or
     if it takes more than 5 seconds in total and more than 5 % of the run's time. The run then continues. A slow viewer
     should iterate over the run instead: it receives every event, however late, and the run never waits for it.
 
-    ``seed_from`` starts from the best of an earlier run: its folder or name, a ``best.json``, a JSON file of texts by
-    component, or the texts themselves. They replace the task's seed; a resumed run needs them again.
+    ``seed_from`` starts from the best artifact of an earlier run: its folder or name, a ``best.json``, a JSON file of
+    texts by component, or the texts themselves. They replace the task's seed; a resumed run needs them again.
 
     ``cache`` is a file of replies that runs share. A request at temperature 0 (at any temperature, with
     ``any_temperature``) that was answered before costs nothing.
 
     The run ends with status ``"stopped"`` and a reason once its best score reaches ``target_score``, or once
-    ``patience`` proposals in a row were judged without a better best. If rounds overlap and no ``target_score`` is
-    given, the run ends when its best has the task's greatest score on all of the validation. ``target_score=math.inf``
+    ``patience`` proposals in a row did not improve the best. If rounds overlap and no ``target_score`` is given, the
+    run ends when its best artifact has the task's greatest score on every validation sample. ``target_score=math.inf``
     turns that off. It is also off under ``lockstep``, as in the published loops.
 
-    ``folder`` keeps the run there in a journal. ``resume`` continues the run in that folder under ``budget``; with
+    ``folder`` is where the run keeps its journal. ``resume`` continues the run in that folder under ``budget``; with
     ``accept_changes``, functions and policies may have changed. ``order`` is stored in the journal for the code that
     resumes it. ``memory`` keeps the turns of a run without a folder, in tests: it is called with the run's events and
     returns a `flashgraph.run.driver.Memory`, which is then `Run.memory` (`flashgraph.testing.recording.Recording`).
@@ -109,7 +109,7 @@ async def arun(
 ) -> Result:
     """Run a graph to its end, inside an event loop; the options are those of `open_run`.
 
-    If the run accepted nothing because its stages failed, the result says so (`Result.judged`).
+    If stage failures kept the run from accepting anything, the result has status ``"failed"`` (`Result.judged`).
     """
     async with open_run(graph, task, **options) as run:
         return (await run.wait()).judged()

@@ -172,7 +172,7 @@ class ModelUnavailable(ModelError):
 class ModelRefused(ModelError):
     """The endpoint refuses every request: no permission, no credit, no chat completions.
 
-    ``certain`` says that it refuses the caller (no key, no credit), whatever the request.
+    ``certain`` says that the cause is the caller (no key, no credit), not the request.
     """
 
     fatal = True
@@ -211,23 +211,23 @@ class ContentFiltered(RequestFailed):
 
 
 class MalformedReply(RequestFailed):
-    """The reply is not a chat completion, also after a repeated request."""
+    """The reply is not a chat completion, even after a retry."""
 
 
 class TimedOut(RequestFailed):
-    """No answer came within the model's time-out, also after a repeated request."""
+    """No answer came within the model's time-out, even after a retry."""
 
 
 class UnusableReply(FlashgraphError):
     """A stage cannot use the model's reply: it is truncated, empty, refused, or of another form.
 
-    Raise it in a stage: the stage fails with this reason, and what it ``counts`` is spent.  Twenty such failures in a
-    row end the run.
+    Raise it in a stage: the stage fails with this reason, and the units that it ``counts`` stay spent. Twenty such
+    failures in a row end the run.
     """
 
 
 class PassingFault(ModelError):
-    """One attempt of a request failed in a way that may pass: repeat it, and hold no slot while waiting.
+    """One attempt of a request failed, and a retry may succeed; the request holds no slot while it waits.
 
     After ``tries`` attempts, ``final`` is raised instead. If ``final`` is `ModelUnavailable`, the endpoint is at fault,
     and its attempts are counted apart from those of other endpoints of the role. Otherwise the request is at fault.
@@ -236,7 +236,7 @@ class PassingFault(ModelError):
 
     ``usage`` (a `flashgraph.llm.protocol.Usage`) is the cost of the attempt, if a reply came back. ``cut_off`` says
     that the attempt was given up while the server worked on it; its cost is estimated as that of a cancelled request.
-    With neither, it cost no tokens.
+        With neither, the attempt cost no tokens.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class PassingFault(ModelError):
 
 
 class Throttled(PassingFault):
-    """The endpoint takes no more requests at this moment (429). It is not a fault, and does not count as a call.
+    """The endpoint takes no more requests at this moment (429). This is not a fault, and costs no call.
 
     An endpoint that refused one request ``tries`` times is unavailable. The other parameters are those of
     `PassingFault`.

@@ -14,8 +14,8 @@ to the control's mean (difference estimator). Both are unbiased for any control.
 towards the value that the parent and its other children predict; fewer samples shrink it more (empirical Bayes: Efron
 and Morris, 1975). A posterior mean needs no further correction for the choice (Dawid, 1994).
 
-*All candidates share one draw of samples.* So a child inherits a part of its parent's luck. Only the difference from
-the parent's mean is new information about the child (`anchor`).
+*All candidates share one draw of samples.* A child therefore inherits part of its parent's luck. Only the difference
+from the parent's mean is new information about the child (`anchor`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Drift", "Evidence", "anchor", "paired", "quantile_of_t", "sampling_v
 LEVEL = 0.95
 """The confidence level of intervals."""
 HANDFUL = 10
-"""With fewer samples the estimate is the mean: a prior would outweigh them, and they can prove nothing."""
+"""With fewer samples the estimate is their mean, because a prior would outweigh so few."""
 
 
 @attrs.frozen
@@ -91,7 +91,7 @@ class Drift:
 
 PRIOR_CHILDREN = 5
 LEAST_VARIANCE = 0.001
-"""The least variance of true differences, because children always differ."""
+"""The least variance of true differences; it is positive because children always differ."""
 FEW_CHILDREN = 3
 """The number of children needed to correct their root's mean."""
 DRIFT_SPREAD = 0.02
@@ -100,13 +100,15 @@ INHERITED = 0.5
 """The share of a parent's luck that its child inherits: they share the draw of samples, but not the replies.
 
 Chosen on simulated worlds. tests/test_evidence.py simulates lines of descent and reports the best of twelve
-generations. With a share of 0 that score is 0.07 too high, with 0.5 it is 0.03 too high, with 0.8 0.05 too low.
+generations. A share of 0 makes that score 0.07 too high, 0.5 makes it 0.03 too high, and 0.8 makes it 0.05 too low.
 """
 
 
 def anchor(parent: Evidence) -> float:
-    """Return the mean expected of a child as good as its parent; inherited luck raises it above the parent's
-    estimate."""
+    """Return the expected mean of a child as good as its parent.
+
+    It lies between the parent's estimate and the parent's mean, because the child inherits part of the parent's luck.
+    """
     return parent.estimate + INHERITED * (parent.mean - parent.estimate)
 
 
@@ -152,8 +154,8 @@ def weigh(
 def _luck(mean: float, noise: float, children: Sequence[tuple[float, float]], unit: float) -> float:
     """Return the expected luck in a root's mean.
 
-    Children passed a trial, so they are seldom worse on average than a root without luck. The mean difference of the
-    children is their drift minus the root's luck, both normal.
+    Children passed a trial, so on average they are seldom worse than a root without luck. The children's mean
+    difference is modelled as their drift minus the root's luck, both normal.
     """
     worse = mean - fmean(m for m, _ in children)
     spread = sum(Drift().variance * unit**2 + v for _, v in children) / len(children) ** 2
@@ -199,7 +201,7 @@ def _mean(
 
 
 def _interval(mean: float, variance: float, tried: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Return Wilson's interval (1927) for as many samples as give this variance; a normal one without finite bounds."""
+    """Return Wilson's interval (1927) for the sample count with this variance; without finite bounds, a normal one."""
     z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
     low, width = bounds[0], bounds[1] - bounds[0]
     if not math.isfinite(width):

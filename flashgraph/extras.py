@@ -36,7 +36,7 @@ def require(module: str, what: str) -> None:
 
 
 def missing(error: BaseException) -> str | None:
-    """Return what to install if an import failed because an extra is missing; None for any other error."""
+    """Return a message that names the extra to install, if ``error`` is an import that lacks one; otherwise None."""
     module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return _hint(module) if module in EXTRAS else None
 

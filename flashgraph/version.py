@@ -1,3 +1,3 @@
-"""The version of flashgraph; in a module of its own, so that runs record it without importing the whole package."""
+"""The version of flashgraph, in a module that the journal can import without the whole package."""
 
 VERSION = "0.1.0"

@@ -26,7 +26,7 @@ COMMANDS = (
 )  # fmt: skip
 
 KEPT = ("run", "resume", "view", "draw", "export", "prune", "sim-server")
-"""Commands whose outcome is in files or on the network: output that stdout loses does not change their exit code."""
+"""Commands that write files or serve pages: a failed write to stdout does not change their exit code."""
 
 EXIT_CODES = f"""\b
 Exit codes:

@@ -1,4 +1,4 @@
-"""``flashgraph best RUN``: the texts that a run hands out, with their evidence."""
+"""``flashgraph best RUN``: the texts of a run's champion, with their evidence."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from flashgraph.text.terminal import say
 __all__ = ["command"]
 
 
-@click.command("best", short_help="Print or save the texts that a run hands out.")
+@click.command("best", short_help="Print or save the texts of a run's champion.")
 @click.argument("run", metavar="RUN")
-@click.option("--artifact", type=click.IntRange(min=0), help="Another artifact than the champion, by its number.")
+@click.option(
+    "--artifact", type=click.IntRange(min=0), help="The number of an artifact to print instead of the champion."
+)
 @click.option("--pool", help="The pool of --artifact, if the graph has several.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Save the texts and best.json in a folder."
@@ -29,7 +31,7 @@ def command(run: str, artifact: int | None, pool: str | None, output: Path | Non
     flashgraph best mine --artifact 12 -o prompts/
 
     best.json holds the texts, the score with its evidence, the models and a hash. Python reads it with
-    fg.load_best("prompts"). The run may still continue.
+        fg.load_best("prompts"). The command also works while the run continues.
     """
     import attrs
 

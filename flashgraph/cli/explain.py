@@ -31,7 +31,7 @@ def command(graph: str, schedule: str, settings: tuple[str, ...], task: str | No
     """
     overrides, budget = pairs(settings), budget_of(limits)
     if task is None and (budget.limits or budget.seconds is not None):
-        raise click.UsageError("a budget buys more or less, depending on the task: give --task FILE")
+        raise click.UsageError("the work that a budget buys depends on the task: give --task FILE")
     from flashgraph.graph.loading import load_graph, load_task
     from flashgraph.observe.explanation import explain
     from flashgraph.observe.outlook import budget_lines

@@ -39,14 +39,14 @@ def cause(error: BaseException) -> BaseException:
 
 
 def no_defect(error: BaseException) -> str:
-    """Return the message, with its fix, for an error of the machine, its files or the installation.
+    """Return a message with its fix for an error of the machine, its files or the installation.
 
-    Empty for an error that must be a defect of flashgraph.
+    Return "" for any other error: it is a defect of flashgraph.
     """
     if not isinstance(error, Exception | BaseExceptionGroup):
         return (
-            f"{described(error)}: the code of a graph, a task or a model has ended the command.\n"
-            "Fix: raise an Exception in its place, or nothing."
+            f"{described(error)}: raised by the code of a graph, a task or a model; it ended the command.\n"
+            "Fix: raise a subclass of Exception instead."
         )
     if isinstance(error, OSError):
         named = " -> ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)

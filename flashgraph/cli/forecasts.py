@@ -34,7 +34,7 @@ PROFILES_HELP = (
 
 
 def simulation_options(command: F) -> F:
-    """Add the options that describe a simulation, but for its seeds."""
+    """Add the options that describe a simulation, except its seeds."""
     for option in (
         click.option(
             "--pass-rate",
@@ -132,7 +132,7 @@ def _profiles(texts: Sequence[str], roles: Sequence[str]) -> Mapping[str, Profil
             )
         if name not in learned:
             learned[name] = _learned(name)
-        # A role that the run did not call, because it ran another graph, gets the profile of the run's first role.
+        # The run may be of another graph: a role that it did not call gets the profile of its first role.
         found[role] = learned[name].get(role) or next(iter(learned[name].values()))
     return found
 
@@ -181,7 +181,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C, so that results are printed and no process is left behind."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that the command prints its results and ends its processes."""
     names = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # Under nohup SIGHUP is ignored, and must stay ignored.
     before = {name: signal.getsignal(name) for name in names if signal.getsignal(name) is not signal.SIG_IGN}
@@ -214,7 +214,7 @@ def processes() -> Iterator[Run]:
                 try:
                     yield found.next(timeout=0.5)
                 except TimeoutError:
-                    pass  # polled, because a signal that comes just before the wait does not end it
+                    pass  # poll, because a signal that arrives just before a wait does not interrupt it
                 except StopIteration:
                     return
 

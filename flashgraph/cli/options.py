@@ -100,7 +100,7 @@ def role_budget_option(command: F) -> F:
 
 
 def role_limits(texts: Iterable[str]) -> dict[str, float]:
-    """Return the limits of ``--budget`` by name, as `Budget.flat` has them.  Raises click's usage error for others."""
+    """Return the limits of ``--budget`` by name, as in `Budget.flat`. Raises click's usage error for unknown ones."""
     from flashgraph.run.budget import OF_REQUESTS
 
     found = {}
@@ -128,7 +128,7 @@ def budget_of(options: Mapping[str, Any]) -> Budget:
 
 
 def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4") -> dict[str, str]:
-    """Return ``NAME=VALUE`` texts as a mapping, in which the last value of a name counts.
+    """Return ``NAME=VALUE`` texts as a mapping; the last value of a name wins.
 
     Raises click's usage error for a text without a name, ``=`` or value.
     """
@@ -146,8 +146,8 @@ def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4"
 def models_by_role(texts: Iterable[str], roles: Iterable[str], option: str = "--model") -> dict[str, str]:
     """Return the spec of each role from the ``ROLE=SPEC`` and ``SPEC`` texts of ``option``.
 
-    A ``SPEC`` without a role serves every role that is not named.  Raises click's usage error for two of these, and
-    for two specs of one role.
+    A ``SPEC`` without a role serves every role that no other text names. Raises click's usage error for two specs
+    without a role, and for two specs of one role.
     """
     bare: list[str] = []
     named: dict[str, str] = {}
@@ -157,12 +157,12 @@ def models_by_role(texts: Iterable[str], roles: Iterable[str], option: str = "--
         if not (equals and role.isidentifier()):
             bare.append(text)
         elif role in named:
-            raise click.BadParameter(f"found two for the role {role!r}, expected one", param_hint=f"'{option}'")
+            raise click.BadParameter(f"found two models for the role {role!r}, expected one", param_hint=f"'{option}'")
         else:
             named[role] = spec
     if len(bare) > 1:
         raise click.BadParameter(
-            f"found {bare[0]!r} and {bare[1]!r}, both for all roles; expected ROLE=SPEC for each",
+            f"found {bare[0]!r} and {bare[1]!r}, both without a role; expected ROLE=SPEC for each",
             param_hint=f"'{option}'",
         )
     return {**{role: bare[0] for role in roles if bare}, **named}

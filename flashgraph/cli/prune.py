@@ -33,12 +33,17 @@ def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> time
 
 @click.command("prune", short_help="Remove stored runs, or make one smaller.")
 @folder_argument
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N newest runs in any case.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Keep the N newest runs, even if they match the other options.",
+)
 @click.option(
     "--older-than",
     callback=_span,
     metavar="30d",
-    help="Only runs without work for this long, in m(inutes), h(ours), d(ays) or w(eeks).",
+    help="Only runs that did no work for this long, in m(inutes), h(ours), d(ays) or w(eeks).",
 )
 @click.option(
     "--status",
@@ -50,7 +55,7 @@ def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> time
 @click.option(
     "--vacuum",
     metavar="RUN",
-    help="Remove no run, but delete the messages and replies of this run's calls; it can then not be resumed.",
+    help="Remove no run; delete the messages and replies of this run's calls. The run can then not be resumed.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(
@@ -63,8 +68,8 @@ def command(
 ) -> int:
     """Remove the runs in FOLDER (default: runs/) that match all of the given options.
 
-    The command lists them and asks before it removes any. It never touches a run that is still going, nor files that
-    belong to no run.
+    The command lists the runs and asks before it removes any. It never touches a run in progress, nor files that belong
+    to no run.
 
     \b
     flashgraph prune --keep 20
@@ -107,7 +112,7 @@ def _chosen(folder: Path, keep: int | None, older_than: timedelta | None, status
 
 
 def _last(run: Summary) -> datetime:
-    """Return when a session of the run last opened or closed; if that is not readable, when its journal was written."""
+    """Return when a session of the run last opened or closed, or when its journal was written if that is unreadable."""
     from flashgraph.run.journal.keeper import JOURNAL
 
     if run.touched is not None:

@@ -47,11 +47,11 @@ __all__ = ["command"]
 @click.option(
     "--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="As for `run`, in seconds."
 )
-@click.option("--accept-changes", is_flag=True, help="Resume although functions or policies of the graph have changed.")
+@click.option("--accept-changes", is_flag=True, help="Resume even if functions or policies of the graph have changed.")
 @click.option(
     "--test/--no-test",
     default=None,
-    help="Score the seed and the best artifact on the test split at the end, or do not.  [default: unchanged]",
+    help="Whether to score the seed and the best artifact on the test split at the end.  [default: unchanged]",
 )
 @click.option(
     "--unsafe-no-sandbox", is_flag=True, help="As for `run`; it holds for one session, so give it at each resume."
@@ -64,11 +64,11 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     """Continue RUN (a folder, or a name in runs/) from the end of its journal.
 
     Finished work is neither repeated nor paid again. Only a request whose reply was lost, because the run was killed,
-    is sent again. Failed work is not retried. Limits of the budget are for the whole run; they stay unless you give
-    others.
+    is sent again. Failed work is not retried. Limits of the budget are for the whole run; a limit that you do not give
+    stays as it is.
 
-    If you did not start the run yourself on this machine, flashgraph first asks. It shows the code that it would run,
-    and where requests and keys would go.
+    If you did not start the run yourself on this machine, the command first asks for confirmation. It shows the code
+    that it would run, and where it would send requests and keys.
 
     \b
     flashgraph resume runs/gepa-tickets-20260101-120000
@@ -93,7 +93,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     if words.get("unconfined") and not options["unsafe_no_sandbox"]:
         say(
             "the run was started with --unsafe-no-sandbox and now continues in the sandbox; "
-            "to continue without one, give --unsafe-no-sandbox again",
+            "to continue without a sandbox, give --unsafe-no-sandbox again",
             err=True,
         )
     words["unconfined"] = bool(words.get("unconfined")) or options["unsafe_no_sandbox"]
@@ -142,7 +142,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
 def _budget_before(folder: Path, given: Mapping[str, float]) -> dict[str, float]:
     """Return the last limits of the run.
 
-    Raises click's usage error for a ``given`` limit below what the run has used: it would end before any work.
+    Raises click's usage error for a ``given`` limit below the run's use, because the run would end at once.
     """
     from flashgraph.run.journal.reading import StoredRun
 

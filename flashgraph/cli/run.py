@@ -39,8 +39,8 @@ __all__ = ["command"]
 @click.option(
     "--seed-from",
     metavar="RUN|FILE",
-    help="Start from the best artifact of an earlier run, or the texts in a JSON file (such as best.json), not from "
-    "the task's seed.",
+    help="Replace the task's seed by the best artifact of an earlier run, or by the texts in a JSON file (such as "
+    "best.json).",
 )
 @budget_options
 @click.option(
@@ -78,7 +78,7 @@ __all__ = ["command"]
 @click.option(
     "--unsafe-no-sandbox",
     is_flag=True,
-    help="Run code that a model wrote even where no sandbox can be set up.",
+    help="Run code that a model wrote without a sandbox, where none can be set up.",
 )
 @click.option("--view", is_flag=True, help="Serve a live page of the run until it ends; its address is printed.")
 @click.option(

@@ -16,10 +16,10 @@ __all__ = ["command"]
 @folder_argument
 @json_option
 def command(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER (default: runs/), newest first, with status, best score and what they have used.
+    """List the runs in FOLDER (default: runs/), newest first, with status, best score and use.
 
-    Reading a run that is still going does not delay it. "killed" is a run whose process died; `flashgraph resume`
-    continues it.
+    Reading a run in progress does not delay it. The status "killed" means that the run's process died; `flashgraph
+    resume` continues such a run.
     """
     from flashgraph.observe.records import UNREADABLE, Summary, summary_json
     from flashgraph.observe.runs import runs_table

@@ -75,7 +75,7 @@ class Order:
     """A file of replies that runs share."""
     any_temperature: bool = False
     view: bool = False
-    """Whether to serve the page of the run beside it."""
+    """Whether to serve a live page of the run."""
     words: Mapping[str, Any] = attrs.field(factory=dict)
     """The arguments as the command line gave them, stored in the journal for `flashgraph resume`."""
 
@@ -119,8 +119,8 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
             report, abandoned = await _run(order, models, interrupts, begun)
         if report is None and not begun:
             raise click.Abort
-        # Still inside the signal handler, so that no signal prevents the files.  Still inside the event loop, because
-        # closing it waits for every task and thread that jobs left behind.
+        # Inside the signal receiver, so that no signal prevents the files. Before the event loop closes, because
+        # closing waits for every task and thread that jobs left behind.
         code = _conclude(order, report or _cut_short(order, begun[0]))
         tasks.cancel_scope.cancel()
     await swept(GRACE)
@@ -130,14 +130,14 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
 
 
 def _cut_short(order: Order, run: Run) -> Report:
-    """Return the report of a run that signals cancelled at once."""
+    """Return the report of a run that ended before `_run` could report it."""
     result = run.result
     result = attrs.evolve(result, reason=STOPPED) if result.status == "cancelled" else result
     return Report(result, order.task.seed, untested=STOPPED, limits=order.budget.limits, interrupted=True)
 
 
 def _rescue(order: Order, begun: Sequence[Run]) -> None:
-    """Write what can be written of a run whose process is about to exit."""
+    """Write the report of a run whose process is about to exit; ignore errors."""
     assert order.out is not None
     with suppress(Exception):
         for run in begun:
@@ -240,8 +240,10 @@ def _unconfined(graph: Graph) -> dict[str, Any]:
 
 
 async def _ended(run: Run) -> Result:
-    """Return the result at the end.  An error of the run becomes a failed result, so that what was paid for is
-    reported."""
+    """Return the result at the end.
+
+    An error of the run becomes a failed result, so that the report shows what the run paid for.
+    """
     try:
         return (await run.wait()).judged()
     except FlashgraphError as error:
@@ -310,14 +312,17 @@ def _why_untested(report: Report, order: Order, models: Mapping[str, Model]) -> 
     if report.result.cause is Cause.CALLER:
         return "the run was interrupted"
     if report.best is None:
-        return "there is no best artifact, or it is not made of texts"
+        return "the run has no best artifact, or its best artifact is not made of texts"
     if _tester(order, models) is None:
         return f"no model has the role 'task'; the roles are {', '.join(models)}"
     return ""
 
 
 def _tester(order: Order, models: Mapping[str, Model]) -> str | None:
-    """Return the role of the held-out test's model: that of the testing stage, ``task``, or any if all are equal."""
+    """Return the role whose model runs the held-out test; None if no role fits.
+
+    It is the role of the testing stage, or else ``task``, or any role if all share one model.
+    """
     spec = order.graph.spec
     role = next((s.model for s in spec.stages if s.name == spec.tests), None) or "task"
     if role in models:
@@ -326,7 +331,7 @@ def _tester(order: Order, models: Mapping[str, Model]) -> str | None:
 
 
 def _reached(run: Run, model: Model, models: Mapping[str, Model]) -> int:
-    """Return the number of concurrent requests that the endpoints of ``model`` allow, as the run has learned."""
+    """Return the number of concurrent requests that the run has learned that the endpoints of ``model`` allow."""
     role = next(role for role, known in models.items() if known is model)
     machine = run.machine
     return sum(machine.slots.limits[endpoint] for endpoint in machine.plan.services[machine.plan.endpoints[role]])

@@ -1,4 +1,4 @@
-"""``flashgraph show RUN``: the status of a stored run and what it has found."""
+"""``flashgraph show RUN``: the status of a stored run and its artifacts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ __all__ = ["command"]
 @click.option("--failures", is_flag=True, help="List the failures of stages and edges instead.")
 @json_option
 def command(run: str, artifact: str | None, artifacts: bool, calls: int | None, failures: bool, as_json: bool) -> None:
-    """Show RUN (a folder, or a name in runs/): its status, what it has used, and its best artifact. The artifact's
-    lineage follows, with a diff for each step.
+    """Show RUN (a folder, or a name in runs/): its status, its use of the budget, and its best artifact with lineage.
 
-    Reading a run that is still going does not delay it.
+        The lineage has a diff for each step. Reading a run in progress does not delay it.
 
     \b
     flashgraph show gepa-tickets-20260801-120000

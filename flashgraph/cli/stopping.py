@@ -23,26 +23,26 @@ BURST = 0.3
 """Seconds within which several signals count as one: a supervisor may send a burst, a person cannot."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""SIGHUP comes when a terminal closes; it stops the run as SIGTERM does."""
+"""SIGHUP arrives when a terminal closes; it stops the run as SIGTERM does."""
 
 LAST = 3
-"""The number of the signal after which the process exits in any case."""
+"""The number of signals that force the process to exit after `PATIENCE` seconds."""
 
 PATIENCE = 5.0
-"""Seconds for an orderly end after the last signal."""
+"""Seconds that an orderly end may take after signal number `LAST`."""
 
 
 class Interrupts:
-    """Carry out the next of `steps` at each signal, and print its message; cancel everything when none is left.
+    """At each signal, print the message of the next of `steps` and call it; cancel everything when no step is left.
 
-    The process exits at the fourth signal, or `PATIENCE` seconds after the third: a function that blocks or catches
-    everything cannot prevent it.
+    The process exits at the fourth signal, or `PATIENCE` seconds after the third, even if the user's code blocks or
+    catches every exception.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.tell: Callable[[str], None] = say_aside
-        """Shows the message of a step; a display that redraws itself shows it in its own place."""
+        """Shows the message of a step; a live display replaces it by its own."""
         self.steps: list[tuple[str, Callable[[], None]]] = []
         self._signals = 0
         self._last = float("-inf")

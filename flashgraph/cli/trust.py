@@ -21,10 +21,10 @@ OPTION_END = re.compile(r"[?&#,;]")
 
 
 def require_trust(folder: Path, order: Mapping[str, Any], given: Mapping[str, Any], trusted: bool) -> None:
-    """Ask for consent to each action of ``order``, read from a run's folder, that the command line has not ``given``.
+    """Ask for consent to the actions of ``order``, read from a run's folder, that the command line does not replace.
 
-    A run that this user started on this machine needs no consent.  Raises `DataError` for a refusal, and when stdin
-    gives no answer.
+    ``given`` holds the options of the command line. A run that this user started on this machine needs no consent.
+    Raises `DataError` if the user refuses or stdin gives no answer.
     """
     if is_own(folder / JOURNAL):
         return

@@ -19,7 +19,7 @@ def command(target: Path, port: int, opens: bool) -> None:
     """Serve a page that shows RUN (a folder, or a name in runs/), or every run in FOLDER, until Ctrl-C.
 
     It only reads the journals, so a run in progress is neither delayed nor changed. Only this machine can open the
-    page, and only with the address that is printed, which holds a secret token.
+    page, and only with the printed address, which holds a secret token.
 
     \b
     flashgraph view
@@ -48,4 +48,6 @@ async def _serve(target: Path, port: int, opens: bool) -> None:
                 webbrowser.open(guard.address)
             await anyio.sleep_forever()
     except OSError as error:
-        raise DataError(f"port {port} of 127.0.0.1: {error.strerror}.\nFix: give another --port, or none.") from error
+        raise DataError(
+            f"port {port} of 127.0.0.1: {error.strerror}.\nFix: give another --port, or leave it out."
+        ) from error

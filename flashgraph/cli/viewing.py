@@ -1,4 +1,4 @@
-"""The page of a run in progress, served by a process of its own beside the run."""
+"""The page of a run in progress, served by a separate process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["viewed_beside"]
 async def viewed_beside(folder: Path | None, wanted: bool) -> AsyncIterator[None]:
     """Serve the page of the run in ``folder`` until the block ends, and print its address on stderr.
 
-    Without ``wanted`` nothing happens.  A page that cannot be served does not stop the run.
+    Do nothing without ``wanted``. A page that cannot be served does not stop the run.
     """
     if not wanted or folder is None:
         yield
         return
     command = [sys.executable, "-m", "flashgraph", "view", str(folder)]
-    # In a session of its own, the first Ctrl-C drains the run and leaves the page open.
-    process = subprocess.Popen(  # noqa: ASYNC220 - it starts within milliseconds
+    # A new session, so that the Ctrl-C that drains the run does not end the page.
+    process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes milliseconds
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout is not None

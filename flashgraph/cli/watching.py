@@ -26,7 +26,7 @@ __all__ = ["Follower", "HeldOutCount"]
 
 FRAME_SECONDS = 0.25
 LINE_SECONDS = 30.0
-"""The seconds between two lines about a run whose output is no terminal."""
+"""Seconds between two lines about a run whose output is not a terminal."""
 
 
 class Follower:
@@ -45,7 +45,7 @@ class Follower:
         self._run = run
 
     def on_event(self, event: Event) -> None:
-        """Count an event; print its news, unless a display shows them."""
+        """Count an event; print a line about it, unless a live display shows it."""
         if not (news := self.progress.on_event(event)):
             return
         found = [news]
@@ -57,7 +57,7 @@ class Follower:
                 say(line, err=True)
 
     def _changed(self, event: ChampionChanged) -> str:
-        """Return the words of the new champion that differ from the last one's."""
+        """Return the words of the new champion that differ from those of the previous one."""
         if self._run is None or event.artifact is None:
             return ""
         held = self._run.machine.pools[event.pool].value.artifacts
@@ -72,7 +72,7 @@ class Follower:
         self.progress.notice = message
 
     def _read(self) -> None:
-        """Read what no event says: the time, reservations, limits, and requests that wait for a slot."""
+        """Read the state that no event carries: the time, reservations, limits, and requests that wait for a slot."""
         assert self._run is not None
         machine = self._run.machine
         self.progress.now = self._run.elapsed
@@ -115,7 +115,7 @@ class Follower:
 
 
 class HeldOutCount:
-    """Counts the attempts of the held-out test: a line at each quarter, on a terminal too."""
+    """Counts the attempts of the held-out test and prints a line at each quarter."""
 
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0

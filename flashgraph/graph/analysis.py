@@ -16,13 +16,13 @@ __all__ = [
 ]  # fmt: skip
 
 Scope = tuple[frozenset[str], ...]
-"""The stack of scatters that an item is inside of; each level names the edges that may have opened it."""
+"""The nested scatters that an item belongs to, outermost first; each level names the edges that may have opened it."""
 
 
 def flow(graph: GraphSpec) -> Any:
     """Return the nodes and edges of a graph as a `networkx.DiGraph`.
 
-    Loops through a pool do not appear: a source reads its pool, it does not take items from it.
+    Loops through a pool do not appear, because a source reads its pool and no edge leads to a source.
     """
     return _directed(graph.nodes, graph.edges)
 
@@ -35,12 +35,12 @@ def _directed(nodes: Iterable[str], edges: Iterable[EdgeSpec]) -> Any:
 
 
 def downstream(graph: GraphSpec, name: str) -> set[str]:
-    """Return the nodes that items of a node can come to, without that node itself."""
+    """Return the nodes that items of a node can reach, without that node itself."""
     return set(nx.descendants(flow(graph), name))
 
 
 def upstream(graph: GraphSpec, name: str) -> set[str]:
-    """Return the nodes whose items can come to a node, without that node itself."""
+    """Return the nodes whose items can reach a node, without that node itself."""
     return set(nx.ancestors(flow(graph), name))
 
 
@@ -77,9 +77,10 @@ def components(graph: GraphSpec) -> list[frozenset[str]]:
 
 
 def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
-    """Return cycles without a ``loop`` edge, each as its edges in order from the earliest node.
+    """Return cycles without a ``loop`` edge; each is its edges, in order from the earliest node.
 
-    There may be exponentially many such cycles.  These are enough: without the last edge of each, none is left.
+    The number of such cycles may be exponential. This returns enough of them that removing the last edge of each leaves
+    no cycle.
     """
     rank = topological(graph)
     edges = {(e.src, e.dst): e for e in graph.edges if e.loop is None}
@@ -94,14 +95,14 @@ def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
 
 
 def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Scope, Scope]]]:
-    """Return the scatters that are open where each node takes its items, and the edges that disagree about them.
+    """Return the scope of the items at each node, and the edges that clash with that scope.
 
-    A disagreement is (edge, scope of its items, scope of the items that other edges bring to the same node).
+    A clash is (edge, scope of its items, scope of the items that other edges bring to the same node).
     """
     found: dict[str, Scope] = {s.name: () for s in graph.sources}
     clashes: list[tuple[EdgeSpec, Scope, Scope]] = []
     rank = topological(graph)
-    # Items of a cycle come back in the scope that they left in, so two sweeps reach every node.
+    # Items return from a cycle in the scope in which they entered it, so two sweeps reach every node.
     for sweep in range(2):
         for edge in sorted(graph.edges, key=lambda e: rank[e.src]):
             if edge.src not in found:
@@ -125,7 +126,7 @@ def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Sco
 
 
 def gathers_of(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, tuple[str, ...]]:
-    """Return, for each scattering edge, the edges that gather its groups again, by name."""
+    """Return, for each scattering edge, the names of the edges that gather its groups."""
     inner = {name: scope[-1] for name, scope in scopes.items() if scope}
     return {
         scatter.name: tuple(e.name for e in graph.edges if e.gather and scatter.name in inner.get(e.src, ()))
@@ -137,7 +138,7 @@ def gathers_of(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, tuple
 def reaches(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return, for each scattering edge and each edge, the gathers that a member on that edge can still reach.
 
-    A gather ends a member's path: one that has reached a gather reaches no other.
+    A gather ends a member's path: after one gather, the member reaches no other.
     """
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for scatter, gathers in gathers_of(graph, scopes).items():

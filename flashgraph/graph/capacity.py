@@ -4,9 +4,9 @@ Outside a cycle no capacity can cause a deadlock: the last stage with work can a
 pool takes every item.  In a cycle all queues could be full, with each stage waiting for the next.  That cannot happen
 if the cycle's loop edge has room for every item that can be inside.
 
-That is at most ``window`` rounds of each source that reaches the cycle, times the fan-out of every scatter, `Several`
-and fork before or in it.  A fan-out in a cycle counts once for each visit of an item.
-docs/explanation/deadlock.md has the proof.
+A cycle holds at most ``window`` rounds of each source that reaches it, times the fan-out of every scatter, `Several`
+and fork before or in it.  A fan-out in a cycle counts once for each visit of an item. docs/explanation/deadlock.md has
+the proof.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _before(graph: GraphSpec, component: frozenset[str]) -> frozenset[str]:
 
 
 def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[EdgeSpec, list[str]]]:
-    """Return the edges that feed a cycle with a fan-out of no stated bound, each with the cycle's nodes.
+    """Return the edges before or in a cycle whose fan-out has no stated bound, each with the cycle's nodes.
 
     These are scatters, and edges out of the stages in ``several``.
     """
@@ -69,9 +69,9 @@ def _loops(graph: GraphSpec, component: frozenset[str]) -> list[EdgeSpec]:
 
 
 def _copies(graph: GraphSpec, name: str, inside: frozenset[str]) -> int:
-    """Return how many items one item can become at a node: the most that a `Several` holds, times the edges out.
+    """Return how many items one item can become at a node: its most items in a `Several`, times its outgoing edges.
 
-    All conditions may hold at once; only ``otherwise`` excludes the others.
+    The conditions of all edges may hold at once; only an ``otherwise`` edge excludes the others.
     """
     node = graph.nodes[name]
     ways = sum(e.dst in inside and not e.otherwise for e in graph.out_of(name))

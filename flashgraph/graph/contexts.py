@@ -1,6 +1,6 @@
-"""The arguments of a graph's functions: what a source draws from, and what a stage works with.
+"""The arguments of a graph's functions: `Draw` for a source, `Context` for a stage.
 
-They hold data, which the scheduler fills in.
+The scheduler fills them in.
 """
 
 from __future__ import annotations
@@ -51,23 +51,25 @@ class _Ctx(Generic[V, Q]):
     task: Task[Any, Any]
     view: V
     _stream: _random.Random | str
-    """The random stream, or its seed: a stream takes longer to make than most stages run."""
+    """The random stream, or its seed until first use, because making a stream takes longer than most stages run."""
     params: Q = attrs.field(default=None)
     """The parameters of the graph that declares the function: an object of its parameter class."""
     _parts: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
-    """By prefix, the parameters of the graphs that are included in that graph."""
+    """The parameters of the included graphs, by prefix."""
     _resources: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     _pools: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
-    """The pools that it reads, by the names that its graph file gives them."""
+    """The pools that the function reads, by their names in its own graph file."""
     _used: list[Parent] | None = attrs.field(default=None, init=False)
 
     def __getitem__(self, resource: Resource[R]) -> R:
-        """Return what the run holds open under a resource."""
+        """Return the open object of a resource."""
         found: R = self._resources[resource.name]
         return found
 
     def params_of(self, part: Part) -> Any:
-        """Return the parameters of an included graph, which `Graph.include` returned, as an object of its class."""
+        """Return the parameters of an included graph as an object of their class; ``part`` is a result of
+        `Graph.include`.
+        """
         return self._parts[f"{part.prefix}."]
 
     @property
@@ -80,19 +82,18 @@ class _Ctx(Generic[V, Q]):
     def parents(self, *artifacts: Artifact | int, of: Named | None = None) -> None:
         """Name the artifacts that the result descends from.
 
-        ``of`` is their pool, needed where the function reads several.  Raises `DataError` for a pool that it does not
-        read.
-        They become its parents, and a retraction of one makes it an orphan.  Without a call of `parents` or
-        `no_parents`, the result has no parents, and the retraction of any provisional artifact of the view makes it an
-        orphan.
+        ``of`` is their pool; it is required if the function reads several. Raises `DataError` for a pool that the
+        function does not read. The result becomes an orphan if one of its parents is retracted. Without a call of
+        `parents` or `no_parents`, the result has no parents, and becomes an orphan if any provisional artifact of the
+        view is retracted.
         """
         ids = [a.id if isinstance(a, Artifact) else a for a in artifacts]
         named: list[Parent] = [*ids]
         if of is not None:
             if of.name not in self._pools:
-                read = ", ".join(self._pools) or "none is"
+                read = ", ".join(self._pools) or "none"
                 raise DataError(
-                    f"ctx.parents(of={of.name}): found a pool that is not read here; expected one that is: {read}.\n"
+                    f"ctx.parents(of={of.name}): found a pool that is not in reads=; expected one of: {read}.\n"
                     f"Fix: {did_you_mean(of.name, list(self._pools))}, or reads={of.name} on the source or stage."
                 )
             named = [(self._pools[of.name], artifact) for artifact in ids]
@@ -111,11 +112,11 @@ class _Ctx(Generic[V, Q]):
 class Draw(_Ctx[V, Q], Generic[V, Q, S]):
     """The argument of a source: the pool's view, the parameters, a random stream and the source's own state.
 
-    ``view`` is a tuple of views if the source reads several pools, in the order of ``reads``; all are of one moment.
-    ``emission`` counts this source's emissions from 0.  ``state`` is the source's own small, immutable value: the first
-    one is an option of the source, and each `Emit` returns the next.  ``turn`` counts the emissions of all sources that
-    share the sequential stream.  ``open`` holds the items that this source's open rounds began with, oldest first.
-    ``champion`` is the artifact that the run would hand out of the pool, or of the first of several.
+    If the source reads several pools, ``view`` is a tuple of views taken at the same time, in the order of ``reads``.
+    ``emission`` counts this source's emissions from 0.  ``state`` is the source's own small, immutable value: the
+    option ``state`` sets the first, and each `Emit` returns the next.  ``turn`` counts the emissions of all sources
+    with the sequential stream.  ``open`` holds the first item of each open round of this source, oldest first.
+    ``champion`` is the champion of the pool, or of the first pool of several.
 
     A source that returns None is called again when its pool changes or one of its rounds ends.
     """
@@ -129,10 +130,10 @@ class Draw(_Ctx[V, Q], Generic[V, Q, S]):
 
 @attrs.frozen
 class Emit(Generic[I_co, S_co]):
-    """The result of a source that keeps a state: the item, and the state that its next call sees.
+    """The result of a source with a state: the item, and the state for its next call.
 
-    Without an item no round opens, and the state is replaced nevertheless.  A call that raises, or returns None, leaves
-    the state as it was.
+    If ``item`` is None, no round opens, but the state still changes. A call that raises or returns None leaves the
+    state as it was.
     """
 
     item: I_co | None
@@ -140,7 +141,7 @@ class Emit(Generic[I_co, S_co]):
 
 
 def emitted(result: Any, state: Any) -> tuple[Any, Any]:
-    """Return the item and the next state that a source's result means, after a call that saw ``state``."""
+    """Return the item and the next state from a source's result; ``state`` was the state during the call."""
     return (result.item, result.state) if isinstance(result, Emit) else (result, state)
 
 
@@ -154,9 +155,9 @@ def _no_model(*_: Any, **__: Any) -> Any:
 class Context(_Ctx[W, Q], Generic[W, Q]):
     """The second argument of a stage.
 
-    ``llm`` calls the stage's model.  ``view`` is the pool that the stage reads, at the version that its result is
-    stamped with.  It is a tuple of views for several pools, and None if it reads none.  ``refreshed`` means that a
-    refresh rule replaced the item's older view.  ``lag`` is the item's lag when the stage started.
+    ``llm`` calls the stage's model.  ``view`` is the pool that the stage reads, at the version with which its result is
+    stamped. It is a tuple of views if the stage reads several pools, and None if it reads none.  ``refreshed`` is True
+    if a refresh rule replaced the item's older view.  ``lag`` is the item's lag when the stage started.
     """
 
     llm: Llm = attrs.field(default=_no_model)

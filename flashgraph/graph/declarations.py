@@ -1,4 +1,4 @@
-"""The declarations of a graph file, and the mistakes in them that are found while it is read."""
+"""The declarations of a graph file, and the mistakes found in them while the file is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Declarations:
         self.noted: list[Problem] = []
         """Mistakes in the declarations themselves; `check` adds its own."""
         self.left_out: set[str] = set()
-        """Nodes that miss an edge because of a mistake in it."""
+        """Nodes that lack an edge because its declaration had a mistake."""
         self._doc = doc
         self._params: dict[str, Param] = {}
         self._classes: dict[str, type] = {}
@@ -80,10 +80,10 @@ class Declarations:
         self._params |= {param.name: param for param in found}
 
     def resource(self, name: str, factory: Callable[..., R]) -> Resource[R]:
-        """Declare something that each run holds open for its stages, such as a sandbox: ``ctx[resource]`` in a stage.
+        """Declare a resource that each run opens for its stages, such as a sandbox; stages use it as ``ctx[resource]``.
 
-        ``factory()`` makes it.  A run enters its ``open()`` at the start and leaves it at the end.  Included graphs
-        share a resource that has the same name and factory.
+        ``factory()`` makes it. A run enters its ``open()`` context at the start and leaves it at the end.  Included
+        graphs share a resource that has the same name and factory.
         """
         made: Any = factory
         resource = Resource(name, factory, Place.of_caller())
@@ -93,7 +93,7 @@ class Declarations:
                 "duplicate-resource",
                 f"resource {name!r}",
                 f"a second resource of that name with another factory (the first is at {known.place})",
-                "one resource a name",
+                "one resource of each name",
                 f"rename one, e.g. {f'{name}_2'!r}",
             )
         elif not callable(made):
@@ -101,21 +101,25 @@ class Declarations:
                 "resource-not-a-factory",
                 f"resource {name!r}",
                 shown(made),
-                "a class or function that makes it: every run has its own",
+                "a class or function that makes the resource, because every run makes its own",
                 f"graph.resource({name!r}, lambda: ...)",
             )
         self._resources[text(name)] = resource
         return resource
 
     def handle(self, name: str) -> PoolNode[Any, Any] | Source[Any] | Stage[Any, Any]:
-        """Return the handle of the node with that name.  An edge with a handle of no node is a problem."""
+        """Return the handle of the node with that name. If no such node exists, an edge with the handle is a
+        problem.
+        """
         kind = getattr(self._nodes.get(name), "kind", "stage")
         if kind == "pool":
             return PoolNode(name, self)
         return Source(name, self) if kind == "source" else Stage(name, self)
 
     def add(self, node: NodeSpec) -> str:
-        """Add a node and return its name, made unique if it is taken, so that edges to the two stay apart."""
+        """Add a node and return its name, with a number added if the name is taken, so that edges of the two stay
+        apart.
+        """
         name = text(node.name)
         if not isinstance(node.name, str) or not name.replace(".", "_").isidentifier():
             if not name.endswith("<lambda>"):  # `check` reports a lambda
@@ -133,7 +137,7 @@ class Declarations:
                 "duplicate-node",
                 f"{node.kind} {name!r}",
                 f"a second node of that name (the first is at {self._nodes[name].place})",
-                "one node a name",
+                "one node of each name",
                 f"graph.pool({name + '_2'!r}, ...)" if isinstance(node, PoolSpec) else f"name={name + '_2'!r}",
             )
         count = 1

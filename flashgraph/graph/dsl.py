@@ -1,7 +1,7 @@
 """The language of a graph file: `Graph` collects pools, sources, stages and edges.
 
-Nothing raises while the file is read: a mistake in a declaration is noted with its line, and `check` reports all of
-them together.  Handles are generic in the types of their items, so that mypy refuses a wrong edge.
+Declarations never raise. Each notes its mistakes with their lines, and `check` reports all of them together. Handles
+are generic in the types of their items, so that mypy refuses a wrong edge.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class Graph(Declarations):
     Declare pools, sources, stages and edges on it.  ``flashgraph check``, ``draw`` and ``run`` then work on its file.
     ``spec`` is the graph as a frozen value.
 
-    ``params`` is an attrs class.  Its fields, each with a type and a default, are the parameters of the algorithm:
-    functions read ``ctx.params.NAME``, and ``--set NAME=VALUE`` sets one.  Values are checked against the types and
-    the validators of the class before a model opens.
+    ``params`` is an attrs class. Its fields, each with a type and a default, are the parameters of the algorithm.
+    Functions read ``ctx.params.NAME``, and ``--set NAME=VALUE`` sets one. A run checks values against the types and the
+    validators of the class before it opens a model.
     """
 
     def tests_with(self, stage: Stage[Any, Any]) -> None:
-        """Let the held-out test try artifacts with this stage; by default it uses the task's own ``attempt``.
+        """Make the held-out test run artifacts with this stage; the default is the task's own ``attempt``.
 
         The stage takes a `flashgraph.parts.evaluation.Work`, returns a `flashgraph.parts.evaluation.Attempt`, and reads
         no pool.
@@ -75,7 +75,7 @@ class Graph(Declarations):
         self._tests = stage.name if self._is_node("tests_with", stage) else None
 
     def result(self, pool: PoolNode[Any, Any]) -> None:
-        """Hand out the champion of this pool; without this, of the first declared pool that has a champion."""
+        """Make this pool's champion the run's result; the default is the first declared pool that has a champion."""
         made: Any = pool
         if not self._is_node("result", pool):
             return
@@ -93,7 +93,8 @@ class Graph(Declarations):
     def costs(self, function: Callable[[Draw[None, Any]], Costs]) -> Callable[[Draw[None, Any]], Costs]:
         """Declare how many evaluations a run takes, as a function of ``ctx.task`` and the parameters.
 
-        ``flashgraph run`` uses it to say what a budget buys.  A decorator: ``@graph.costs``.
+        ``flashgraph run`` uses it to predict the number of rounds that a budget buys. It is a decorator:
+        ``@graph.costs``.
         """
         made: Any = function
         if not callable(made):
@@ -113,7 +114,7 @@ class Graph(Declarations):
     @overload
     def pool(self, name: str, factory: Callable[[Any], Factory[In, V]], /) -> PoolNode[In, V]: ...
     def pool(self, name: str, factory: Any, /) -> Any:
-        """Declare versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`).
+        """Declare a pool: versioned shared state, whose value at version 0 is ``factory()`` (see `flashgraph.Pool`).
 
         A function with one parameter gets the parameters of the graph: ``lambda params: Beam(params.width)``.
         """
@@ -170,23 +171,23 @@ class Graph(Declarations):
     def source(self, body: Any = None, /, **options: Any) -> Any:
         """Declare a source: a plain function from a `Draw` to the first item of a round, or to None.
 
-        A source that returns None is asked again when its pool has changed or one of its rounds has ended.  A source
+        A source that returns None is called again when its pool has changed or one of its rounds has ended. A source
         that reads no pool ends with its first None.
 
         Args:
             name: Its name; the function's name by default.
-            reads: The pool that ``ctx.view`` shows.  Items carry the version that was read.  Of a tuple of pools,
-                ``ctx.view`` is a tuple of views, and ``ctx.parents(..., of=POOL)`` names the pool.
-            rounds: Emissions at most; unbounded by default.  This and other numbers of a graph may be functions of its
-                parameters: ``rounds=lambda params: params.generations``.
-            stream: ``"keyed"`` gives each emission a random stream of its own.  With ``"sequential"`` all such sources
+            reads: The pool that ``ctx.view`` shows; items carry the version that the source read.  For a tuple of
+                pools, ``ctx.view`` is a tuple of views, and ``ctx.parents(..., of=POOL)`` names the pool.
+            rounds: The most emissions; unbounded by default.  Numbers of a graph may be functions of
+                its parameters: ``rounds=lambda params: params.generations``.
+            stream: ``"keyed"`` gives each emission a random stream of its own.  All sources with ``"sequential"``
                 share one ``random.Random(seed)``, as published loops do.
             state: The first value of ``ctx.state``: small and immutable.  The source returns the next in a `fg.Emit`.
-            evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source goes before the
+            evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source emits before the
                 others, sees the whole pool whatever ``focus`` says, and may use the ``reserve`` of the schedule.
-            window: Rounds of this source that may be open at once, at most, under every schedule.  Use 1 for
-                an algorithm whose next step needs the last one's result.
-            focus: False to show it the whole pool always, where a schedule would narrow the view to the best line.
+            window: The most rounds of this source open at once, under every schedule.  Use 1 for an algorithm whose
+                next step needs the result of the last one.
+            focus: False to always show it the whole pool, even if the schedule narrows views to the best line.
         """
         decorator: SourceDecorator[Any] = SourceDecorator(self, self._known("source", options, SOURCE_OPTIONS))
         return decorator if body is None else decorator(body)
@@ -226,17 +227,16 @@ class Graph(Declarations):
 
         Args:
             name: Its name; the function's name by default.
-            model: The role of the model that ``await ctx.llm(...)`` calls.  The stage is ``async``, or it runs in a
+            model: The role of the model that ``await ctx.llm(...)`` calls.  The function must be ``async``, or run in a
                 thread.
             reads: The pool, or tuple of pools, that ``ctx.view`` shows.
             counts: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
-            workers: Executions at once, at most.
+            workers: The most concurrent executions.
             runs: Where a plain function runs: on the event loop (``"loop"``), in a ``"thread"`` or in a ``"process"``.
-                In a thread ``ctx.llm(...)`` blocks and returns the reply.  A process takes a function of its item
-                alone.
-            fanout: Items in one `Several`, at most; required before and in cycles.
-            timeout: Seconds that one try may take; for an ``async`` function, a thread or a process.
-            retries: Further tries of an execution whose function raises, at most.
+                In a thread ``ctx.llm(...)`` blocks and returns the reply.  A function in a process gets only the item.
+            fanout: The most items in one `Several`; required before and in cycles.
+            timeout: The most seconds of one try; for an ``async`` function, a thread or a process.
+            retries: The most further tries of an execution whose function raises.
         """
         decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))
         return decorator if body is None else decorator(body)
@@ -319,26 +319,28 @@ class Graph(Declarations):
     def edge(self, src: Any, dst: Any, /, **options: Any) -> None:
         """Declare a bounded queue from a source or stage to a stage or pool.
 
-        A node with several outgoing edges sends a copy along each, unless ``when``, ``only`` or ``otherwise`` route.
+        A node with several outgoing edges sends a copy of an item along each that accepts it by ``when``, ``only`` and
+        ``otherwise``.
 
         Args:
-            capacity: Items in the queue, at most.  A full queue holds its producer back.
+            capacity: The most items in the queue.  A full queue blocks its producer.
             scatter: A function of an item, or a method of its class, that returns a list or tuple.  Its members
                 continue as a group.
-            fanout: Members of one scatter, at most; required before and in cycles.
+            fanout: The most members of one scatter; required before and in cycles.
             gather: Whether to deliver a group as one `Group`.
             release: When a gathering edge may deliver its group.
             late: ``"cancel"`` (default) aborts members that are still open after the release.  ``"drop"`` lets the
                 running ones finish and records them.  ``"amend"`` delivers the full group as well.
             on_failure: The effect of failed members on their group.
-            when: A condition: the edge takes the items for which it is true.  A gathering edge applies it to members.
-            only: A class: the edge takes its instances.
+            when: A condition: the edge takes only items for which it is true.  A gathering edge applies it to members.
+            only: A class: the edge takes only its instances.
             otherwise: Whether the edge takes the items that no sibling edge takes.
-            loop: Permits a cycle; an item passes this edge at most this many times.
-            order: The item, or the member of a scatter, that goes first.
+            loop: The most times that an item passes this edge; an edge with ``loop`` permits a cycle.
+            order: Which item of the queue, or member of a scatter, goes first.
             stale: The staleness rule.
-            distinct: A function that returns the key of an item.  Of items with equal keys the edge takes the first,
-                while that one is open or its artifact is in a pool.  The schedule ``lockstep`` ignores it.
+            distinct: A function that returns the key of an item.  The first item with a key claims it.  The edge
+                filters out others with that key while a descendant of the first is open or in a pool.  ``lockstep``
+                ignores it.
             orphans: ``"discard"`` (default) or ``"keep"`` items whose origin was retracted.
         """
         options = self._known("edge", options, EDGE_OPTIONS)
@@ -352,8 +354,8 @@ class Graph(Declarations):
             self.note(
                 "duplicate-edge",
                 f"edge {edge.name}",
-                "a second edge between the same two nodes",
-                "one edge from a node to a node",
+                "a second edge from the same node to the same node",
+                "one edge between the same two nodes",
                 "join the two conditions in one when=, or put a stage between",
             )
             return
@@ -382,7 +384,7 @@ class Graph(Declarations):
         return self._checked().problems
 
     def checked(self) -> CheckedGraph:
-        """Return this graph with its types, as a run uses it.  Raises `GraphError` with all its problems."""
+        """Return this graph with its types, as a run uses it. Raises `GraphError` with all of its problems."""
         return self._checked().sound()
 
     def _checked(self) -> CheckedGraph:

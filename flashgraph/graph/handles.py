@@ -85,7 +85,7 @@ class PoolNode(Consumer[In_contra], Generic[In_contra, View_co]):
 
 
 class Factory(Protocol[In_contra, View_co]):
-    """A `flashgraph.Pool` as its factory makes it, generic in the values that `apply` takes and in its views."""
+    """A `flashgraph.Pool` that a factory returns, generic in the values that `apply` takes and in its views."""
 
     def apply(self, event: PoolEvent[In_contra], /) -> View_co: ...
     def best(self) -> Artifact | None: ...
@@ -143,7 +143,7 @@ class EdgeOptions(TypedDict, total=False):
 
 
 class SourceDecorator(Generic[V]):
-    """The result of ``graph.source(...)`` before it has its function."""
+    """The decorator that ``graph.source(...)`` without a function returns."""
 
     def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options
@@ -157,7 +157,7 @@ class SourceDecorator(Generic[V]):
 
 
 class StageDecorator:
-    """The result of ``graph.stage(...)`` before it has its function."""
+    """The decorator that ``graph.stage(...)`` without a function returns."""
 
     def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options

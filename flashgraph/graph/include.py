@@ -24,7 +24,9 @@ def include(
     without: Sequence[str],
     roles: Mapping[str, str],
 ) -> dict[str, str]:
-    """Copy ``part`` into ``graph``, and return each node's name in ``graph``.  Note what cannot be copied."""
+    """Copy ``part`` into ``graph`` and return each node's name in ``graph``. Note a problem for each part that cannot
+    be copied.
+    """
     if not _can_include(graph, part, prefix):
         return {}
     graph.noted.extend(part.noted)
@@ -107,7 +109,7 @@ def _known(
 
 
 def _usable(graph: Declarations, part: Declarations, name: str, pools: Mapping[str, Any]) -> bool:
-    """Return whether a pool of this graph replaces a pool of the part; note a value that cannot."""
+    """Return whether a pool of this graph replaces a pool of the part; note a problem for any other value."""
     if name not in pools:
         return False
     given = pools[name]
@@ -116,7 +118,7 @@ def _usable(graph: Declarations, part: Declarations, name: str, pools: Mapping[s
     graph.note(
         "part-pool-not-a-pool",
         f"pool {name!r} of included graph {part.name!r}",
-        f"{getattr(given, 'name', given)!r} in its place",
+        f"{getattr(given, 'name', given)!r} instead of a pool",
         f"a pool of graph {graph.name!r}, as graph.pool(...) returned it",
         f"pools={{{name!r}: POOL}}",
     )

@@ -1,4 +1,4 @@
-"""Load what the user named: a graph file or a shipped algorithm, and the task in a Python file."""
+"""Load a graph from a file or a shipped algorithm, and a task or model from a Python file."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def load_graph(graph: Graph | str | Path) -> Graph:
     text = str(graph)
     path, name = _split(text, "graph")
     if str(path) in shipped():
-        # Imported as a module, because other shipped files import it: its classes must be the same ones.
+        # Imported as a module, because other shipped files import it too and must share its classes.
         return _object(importlib.import_module(f"flashgraph.algorithms.{path}"), path, name, Graph, "graph")
     if not path.exists():
         hint = did_you_mean(text, sorted(shipped()))
         raise DataError(
             f"graph {text!r}: no such file; expected a Python file with a fg.Graph, or a shipped algorithm.\n"
-            f"Fix: give the file's path; of the shipped algorithms, {hint}"
+            f"Fix: give the path of a file, or a shipped algorithm: {hint}"
         )
     return _object(_module(path), path, name, Graph, "graph")
 
@@ -64,7 +64,7 @@ def load_task(task: Task | str | Path) -> Task:
 
 
 def load_model(text: str) -> Any:
-    """Return the function or model object that ``path.py:NAME`` names; without NAME, the one called ``model``.
+    """Return the function or model object that ``path.py:NAME`` names; NAME is ``model`` by default.
 
     Raises `DataError` if the file does not exist, or holds no function and no model of that name.
     """
@@ -76,7 +76,7 @@ def load_model(text: str) -> Any:
     if found is None or not (callable(found) or hasattr(found, "complete")):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise DataError(
-            f"model {text!r}: found no function {name!r} in {path}, expected one from messages to a text.\n"
+            f"model {text!r}: found no function {name!r} in {path}, expected a function that takes messages.\n"
             f"Fix: {did_you_mean(name, known) if known else 'define it, as in def model(messages): ...'}"
         )
     return found
@@ -91,11 +91,11 @@ def _require_path(given: object, what: str, made: str) -> None:
 
 
 def _split(text: str, what: str) -> tuple[Path, str | None]:
-    """Return the file and the name in it.  Raises `DataError` for options after them, as model servers have."""
+    """Return the file and the name in it. Raises `DataError` for options after them (``?max_tokens=100``)."""
     bare, mark, options = text.partition("?")
     if mark and not Path(text).exists() and bare.partition(":")[0].endswith(".py"):
         raise DataError(
-            f"{what} {text!r}: found the options {'?' + options!r} after a Python file, which takes none; expected "
+            f"{what} {text!r}: found the options {'?' + options!r}, but a Python file takes none; expected "
             f"FILE.py or FILE.py:NAME.\nFix: {bare}, and set {options.partition('=')[0] or 'them'} in the file."
         )
     head, colon, name = text.rpartition(":")
@@ -105,7 +105,7 @@ def _split(text: str, what: str) -> tuple[Path, str | None]:
 
 
 def _module(path: Path) -> ModuleType:
-    """Run the file as a module.  Meanwhile its folder is importable, as it is for a script."""
+    """Run the file as a module; while it runs, its folder is importable, as for a script."""
     path = path.resolve()
     name = f"flashgraph_file_{path.stem}_{abs(hash(str(path))):x}"
     if name in sys.modules:
@@ -137,7 +137,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def _fix(error: BaseException) -> str:
-    """Return how to fix an error in a user's file: for a name that a module lacks, the nearest name in it."""
+    """Return the fix for an error in a user's file; for a name that a module lacks, the fix is its nearest name."""
     module = getattr(error, "obj", None)
     if isinstance(error, AttributeError) and error.name and isinstance(module, ModuleType):
         return did_you_mean(error.name, [name for name in dir(module) if not name.startswith("_")])
@@ -145,7 +145,7 @@ def _fix(error: BaseException) -> str:
 
 
 def _object(module: ModuleType, path: Path, name: str | None, kind: type[K], what: str) -> K:
-    """Return the module's object of a kind: the one called ``name``, else the one called ``what``, or the only one."""
+    """Return the module's object of a kind: the one called ``name``, or else ``what``, or else the only one."""
     found = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
     name = name or (what if what in found else next(iter(found)) if len(found) == 1 else None)
     if name is not None and name in found:

@@ -1,4 +1,4 @@
-"""Names of the values that the DSL takes, for nodes and for messages."""
+"""Names for nodes and for messages, from the values that the user passed to the DSL."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def end_name(node: Any) -> str:
 
 
 def identifier(name: Any) -> str:
-    """Return the nearest name that is allowed."""
+    """Return the identifier that is nearest to a name."""
     found = "".join(c if c.isalnum() else "_" for c in text(name)).strip("_")
     return found if found.isidentifier() else f"n{found}"
 
 
 def text(value: Any) -> str:
-    """Return a name for a message; the repr of a value that is no name."""
+    """Return a name for a message; if the value is not a string, its repr."""
     return value if isinstance(value, str) else repr(value)
 
 

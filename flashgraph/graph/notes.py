@@ -9,7 +9,7 @@ from flashgraph.errors import Place, Problem
 __all__ = ["Note", "Notes"]
 
 Note = Callable[[str, str, str, str], None]
-"""A function of (code, found, expected, fix) that notes a problem of a known thing."""
+"""A function of (code, found, expected, fix) that adds a `Problem` with a fixed place and name."""
 
 
 class Notes:
@@ -22,7 +22,7 @@ class Notes:
         self.problems.append(Problem(code, place, what, found, expected, fix))
 
     def of(self, place: Place, what: str) -> Note:
-        """Return a function that notes problems of one thing."""
+        """Return a function that adds problems with this place and name."""
 
         def note(code: str, found: str, expected: str, fix: str) -> None:
             self.add(code, place, what, found, expected, fix)

@@ -35,12 +35,12 @@ class Param:
 
 
 def takes(param: Param, value: Any) -> bool:
-    """Return whether ``value`` is of the parameter's type; an int may stand where a float is expected."""
+    """Return whether ``value`` is of the parameter's type; an int is accepted for a float."""
     return _is(value, param.kind)
 
 
 def choices(param: Param) -> list[str]:
-    """Return the strings that the type of a parameter allows by a `Literal`."""
+    """Return the strings that the `Literal` types of a parameter allow."""
     literals = [m for m in members_of(param.kind) if get_origin(m) is Literal]
     return [choice for literal in literals for choice in get_args(literal) if isinstance(choice, str)]
 
@@ -71,8 +71,8 @@ def params_of_class(kind: type, place: Place | None = None) -> tuple[Param, ...]
 def objects(classes: Mapping[str, type], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameter objects of a graph and of the graphs in it, by prefix ("" for the graph itself).
 
-    ``values`` are all parameters by their full names; a class takes its defaults for those that are not there.  Raises
-    `DataError` for a value that a class refuses.
+    ``values`` holds parameters by their full names; missing ones get the defaults of their class. Raises `DataError`
+    for a value that a class refuses.
     """
     found = {}
     for prefix, kind in classes.items():
@@ -83,7 +83,7 @@ def objects(classes: Mapping[str, type], values: Mapping[str, Any]) -> dict[str,
 
 
 class Reader(Protocol):
-    """A source or stage: its prefix, and its pools with the names that its own graph file gives them."""
+    """A source or stage: its prefix, and the names of its pools in this graph and in its own graph file."""
 
     @property
     def prefix(self) -> str: ...
@@ -94,7 +94,7 @@ class Reader(Protocol):
 
 
 def given(found: Mapping[str, Any], node: Reader | None = None) -> dict[str, Any]:
-    """Return the arguments of a node's `Draw` or `Context` that hold its pools, and its graph's parameters.
+    """Return the arguments of a node's `Draw` or `Context` for its pools and for its graph's parameters.
 
     ``found`` are the `objects` of the whole graph.
     """
@@ -107,15 +107,15 @@ def given(found: Mapping[str, Any], node: Reader | None = None) -> dict[str, Any
 def instance(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     """Return the parameter object with these values.
 
-    ``prefix`` is that of an included graph; messages show it.  Raises `DataError` for a value that the class refuses,
-    and names it.
+    ``prefix`` is the prefix of an included graph, for messages. Raises `DataError`, naming the parameter, for a value
+    that the class refuses.
     """
     try:
         return kind(**values)
     except Exception as error:
         name, reason = _culprit(kind, values, error)
         shown = f"parameter {prefix}{name}={values[name]!r:.200}" if name else f"the parameters {dict(values)!r:.200}"
-        # A validator of attrs says "'size' must be >= 1: 0", where the name and the value are there already.
+        # Validators of attrs say "'size' must be >= 1: 0", but this message already has the name and the value.
         reason = re.sub(r"^'\w+' (must be [^:]+): .*$", r"\1", reason)
         default = next((p.default for p in params_of_class(kind) if p.name == name), None)
         fix = f"e.g. {prefix}{name}={default!r}" if name else "values that fit together"
@@ -123,7 +123,7 @@ def instance(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _culprit(kind: type, values: Mapping[str, Any], error: Exception) -> tuple[str, str]:
-    """Return the parameter that the class refuses by itself, and the reason; no name if only all together fail."""
+    """Return the parameter whose value alone the class refuses, and the reason; "" if only the combination fails."""
     for name, value in values.items():
         try:
             kind(**{name: value})
@@ -138,7 +138,7 @@ def _reason(error: Exception) -> str:
 
 def _is(value: Any, kind: Any) -> bool:
     """Return whether a plain value is of a type: a class, a `Literal`, a union, or a container of them."""
-    # Not by beartype: it looks at one random member of a container, and takes True for an int.
+    # beartype does not fit: it checks one random member of a container, and accepts True as an int.
     if kind is Any:
         return True
     if kind is None or kind is type(None):

@@ -67,9 +67,9 @@ class Member(Generic[M_co]):
 class Group(Generic[O_co, M_co]):
     """The items scattered from ``origin``, gathered again; ``members`` are in the order of the scatter.
 
-    ``amendment`` is True on the second delivery of a group that was released early.  If only some members were sent
-    out (`fg.sampled`), ``strata`` holds the stratum that each was drawn from (`fg.discriminative`).  If it is empty,
-    all members are of one stratum.
+    ``amendment`` is True on the second delivery of a group that was released early. If the scatter sent only some
+    members (`fg.sampled`), ``strata`` holds the stratum of each (`fg.discriminative`); it is empty if all are of one
+    stratum.
     """
 
     origin: O_co
@@ -109,7 +109,7 @@ class Failed(Generic[T_co]):
 
 @attrs.frozen
 class Several(Generic[T_co]):
-    """Several items from one.  Each is routed by itself; to gather items again, use ``scatter`` instead."""
+    """Several items from one. Each continues independently; to gather them later, use ``scatter`` instead."""
 
     items: tuple[T_co, ...] = attrs.field(converter=tuple)
 
@@ -122,8 +122,8 @@ class Artifact:
     """An artifact in its pool.
 
     ``id`` counts the pool's admissions from 0.  ``scores`` maps validation samples to values, and ``score`` is the
-    pool's summary of them (None before there is any).  ``provisional`` means that more of its evidence will come.
-    ``evidence`` is the evidence of its score; None if the pool weighs none.
+    pool's summary of them (None before there is any).  ``provisional`` means that its group was released early and more
+    evidence will follow. ``evidence`` is the evidence of its score; None if the pool computes none.
     """
 
     id: int
@@ -136,13 +136,13 @@ class Artifact:
 
     @property
     def estimate(self) -> float | None:
-        """The estimate of its evidence; the pool's score if the pool weighs no evidence."""
+        """The estimate of its evidence; the pool's score if it has no evidence."""
         return self.score if self.evidence is None else self.evidence.estimate
 
 
 @attrs.frozen
 class Contender:
-    """An artifact of a pool that is tried on more samples.
+    """The origin of a round that tries an artifact of a pool on more samples.
 
     A group with a contender as its origin adds evidence to that artifact.  The pool gets a `PoolEvent` of kind
     ``"evidence"``, and admits no new artifact.
@@ -166,10 +166,9 @@ class PoolEvent(Generic[T_co]):
 class Pool(Protocol[In_contra]):
     """A pool is a pure state machine: an immutable value whose `apply` returns the next one.
 
-    A pool may have a ``best_line()``: itself with its best line alone, which a schedule may show to a source.
-
-    If it returns an equal value, the version stays the same.  An artifact counts as admitted or confirmed if it is in
-    `artifacts` afterwards, and as rejected or retracted if it is not.
+    If `apply` returns an equal value, the version stays the same.  An artifact counts as admitted or confirmed if it is
+    in `artifacts` afterwards, otherwise as rejected or retracted. A pool may also have a method ``best_line()`` that
+    returns the pool with its best line only; schedules with ``focus`` show that to sources.
     """
 
     def apply(self, event: PoolEvent[In_contra]) -> Self: ...
@@ -180,19 +179,19 @@ class Pool(Protocol[In_contra]):
         ...
 
     def best(self) -> Artifact | None:
-        """Return the artifact to hand out if the run ended now; None before there is one."""
+        """Return the pool's best artifact; None if the pool has none."""
         ...
 
 
 class Openable(Protocol):
-    """The value of a resource: its ``open()`` acquires everything on entry and releases it on exit."""
+    """The object of a resource: its ``open()`` is a context manager that acquires on entry and releases on exit."""
 
     def open(self) -> AbstractAsyncContextManager[Any]: ...
 
 
 @attrs.frozen
 class Resource(Generic[R]):
-    """Something that a run holds open for its stages, such as a sandbox.
+    """An object that a run holds open for its stages, such as a sandbox.
 
     ``factory()`` makes it; stages read it as ``ctx[resource]``.
     """
@@ -204,7 +203,7 @@ class Resource(Generic[R]):
 
 @attrs.frozen
 class Change:
-    """One version step of a pool: the artifact that ``version`` admitted, confirmed, retracted or gave evidence."""
+    """One change of a pool: the artifact that was admitted, confirmed, retracted or given evidence at ``version``."""
 
     version: int
     kind: Literal["admitted", "confirmed", "evidence", "retracted"]
@@ -215,9 +214,9 @@ class Change:
 class Costs:
     """How many evaluations a run of an algorithm takes.
 
-    Besides validations, it takes ``start`` evaluations before its first round, and ``least`` to ``most`` in each round.
-    It validates ``seeds`` candidates at the start, and up to ``children`` in a round.  The task and the schedule decide
-    how many samples a validation has.
+    A run validates ``seeds`` candidates at the start, and up to ``children`` in each round. The task and the schedule
+    decide how many samples a validation has. Besides validations, a run takes ``start`` evaluations before its first
+    round, and ``least`` to ``most`` in each round.
     """
 
     start: int = 0
@@ -229,7 +228,9 @@ class Costs:
 
 @attrs.frozen
 class Stale(Generic[T_co]):
-    """The argument of a repair stage: a stale item's value, its lag, and the changes since, the oldest first."""
+    """The argument of a repair stage: a stale item's value, its lag, and the pool's changes since its version, oldest
+    first.
+    """
 
     value: T_co
     lag: int

@@ -1,6 +1,6 @@
 """Options that are functions of the graph's parameters, such as ``rounds=lambda params: params.generations``.
 
-They are called with the parameters of their own graph, before the checks and again with the values of a run.
+Each is called with the parameters of its own graph: before the checks with the defaults, and again with a run's values.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Spec = TypeVar("Spec", bound="NodeSpec | EdgeSpec")
 
 
 def resolve(spec: GraphSpec, params: Mapping[str, Any] | None, notes: Notes) -> GraphSpec:
-    """Return a graph whose options are values; the same one if no option is a function of the parameters.
+    """Return the graph with each such function replaced by its value; the same graph if there is none.
 
-    ``params`` are all parameters by their full names; defaults replace those that are not there.  A function that
-    raises is noted, and its option is left out.
+    ``params`` holds parameters by their full names; missing ones get their defaults. A function that raises is noted as
+    a problem, and its option becomes None.
     """
     if not any(_of_params(each) for each in (*spec.nodes.values(), *spec.edges)):
         return spec

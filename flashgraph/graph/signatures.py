@@ -22,9 +22,9 @@ __all__ = ["Signature", "Unreadable", "admits", "function_name", "signature_of"]
 class Signature:
     """The types of a function's parameters, in order, and of its result.
 
-    ``returns`` is the type of its result without None; None if it returns only None.  If ``several`` is True, the
-    function returns a `Several`, and ``returns`` is the type of its items.  ``optional`` is True if it may return None.
-    ``extra`` names a parameter that the scheduler cannot fill: a keyword-only one, or ``*args``.
+    ``returns`` is the type of its result, without None; it is None if the function returns only None.  If ``several``
+    is True, the function returns a `Several`, and ``returns`` is the type of one item.  ``optional`` is True if it may
+    return None. ``extra`` names a parameter that the scheduler cannot fill: a keyword-only one, or ``*args``.
     """
 
     parameters: tuple[Any, ...]
@@ -176,7 +176,7 @@ def returns_awaitable(body: Callable[..., Any], found: Signature) -> bool:
 def admits(pool: type) -> Any:
     """Return the type of the values that a pool admits: the argument of its event type.
 
-    Raises TypeError if the class is no pool; the message names the missing part.
+    Raises TypeError, naming the missing part, if the class is not a pool.
     """
     for name in ("apply", "best"):
         if not callable(getattr(pool, name, None)):

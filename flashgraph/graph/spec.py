@@ -1,6 +1,6 @@
 """A graph as frozen values: the DSL makes them, `check` reads them, and a plan is compiled from them.
 
-The policy protocols are here because an edge holds policies; the policies themselves are in a later layer.
+The protocols of policies are here because edges hold policies; the policies themselves are in a higher layer.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class PoolSpec:
 class SourceSpec:
     """A source.  ``rounds`` bounds its emissions (None: no bound), ``stream`` names the random stream of its draws.
 
-    ``reads`` names the pools that it sees, and ``reads_as`` has the names that its own graph file gives them.
-    ``evidence`` is True if its rounds try artifacts of the pool on more samples.  ``window`` bounds its open rounds
-    under every schedule, and ``focus`` says whether a schedule may narrow its view to the pool's best line.
+    ``reads`` names the pools that it sees, and ``reads_as`` has their names in its own graph file. ``evidence`` is True
+    if its rounds try artifacts of the pool on more samples.  ``window`` bounds its open rounds under every schedule,
+    and ``focus`` says whether a schedule may narrow its view to the pool's best line.
     """
 
     name: str
@@ -117,10 +117,9 @@ class SourceSpec:
 
 @attrs.frozen
 class StageSpec:
-    """A stage.  ``model`` is the role of its model, ``counts`` the budgets that one execution counts against.
-
-    ``reads`` and ``reads_as`` are as in `SourceSpec`.  A try may take ``timeout`` seconds, and up to
-    ``retries`` more follow one that raises.
+    """A stage. ``model`` is the role of its model, ``counts`` the budgets that one execution counts against. ``reads``
+    and ``reads_as`` are as in `SourceSpec`. A try may take ``timeout`` seconds; if it raises, up to ``retries`` more
+    follow.
     """
 
     name: str
@@ -189,17 +188,17 @@ class GraphSpec:
     edges: tuple[EdgeSpec, ...]
     resources: Mapping[str, Resource[Any]] = attrs.field(factory=dict)
     tests: str | None = None
-    """The stage that the held-out test tries artifacts with; None for the task's own ``attempt``."""
+    """The stage that runs artifacts in the held-out test; None for the task's own ``attempt``."""
     costs: Callable[[Any], Costs] | None = None
     """A function of a `Draw` without a view that returns how many evaluations a run takes; None if undeclared."""
     result: str | None = None
-    """The pool whose champion a run hands out; None for the first declared pool that has a champion."""
+    """The pool whose champion is the run's result; None for the first declared pool that has a champion."""
     classes: Mapping[str, type] = attrs.field(factory=dict)
-    """By prefix, the parameter classes of the graph ("") and of the graphs in it."""
+    """The parameter classes of the graph (prefix "") and of its included graphs, by prefix."""
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The pools whose champion a run may hand out, in order: the first that has a champion counts."""
+        """The pools whose champion may be the run's result, in order: the first that has a champion decides."""
         return tuple(p.name for p in self.pools) if self.result is None else (self.result,)
 
     @property
@@ -221,7 +220,7 @@ class GraphSpec:
 
     @property
     def repairers(self) -> frozenset[str]:
-        """The names of the stages that staleness rules repair with."""
+        """The names of the stages that the staleness rules of edges use for repairs."""
         return frozenset(
             str(getattr(r, "name", r)) for e in self.edges if e.stale is not None for r in e.stale.repairers()
         )

@@ -1,4 +1,4 @@
-"""Types of ports: whether one goes where another is expected, how to show them, and whether they can be stored.
+"""Types of ports: whether one can be assigned to another, their text form, and whether a run can store their values.
 
 Python's own generics are compared part by part, other types by beartype.
 """
@@ -25,23 +25,23 @@ __all__ = ["assignable", "classes_of", "is_a", "members_of", "narrowed", "show",
 
 UNION = (Union, types.UnionType)
 PROMOTED = {int: (float, complex), float: (complex,)}
-"""An int goes where a float is expected, as in type checkers (PEP 484, the numeric tower)."""
+"""Types that may be assigned to wider ones: an int to a float, as in type checkers (PEP 484, the numeric tower)."""
 
 
 def is_a(hint: Any, kind: type) -> bool:
-    """Return whether a hint is the class itself, or the class with type arguments."""
+    """Return whether a hint is the class ``kind``, with or without type arguments."""
     return (get_origin(hint) or hint) is kind
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """Return the members of a union; any other type is its only member."""
+    """Return the members of a union; for any other type, the type alone."""
     return get_args(hint) if get_origin(hint) in UNION else (hint,)
 
 
 def classes_of(hint: Any) -> tuple[type, ...] | None:
     """Return the classes whose instances are values of this type; None if the class alone cannot decide.
 
-    Type arguments are left out: the contents of a value are not checked.
+    Type arguments are ignored, so the contents of a value are not checked.
     """
     hint = _unaliased(hint)
     if get_origin(hint) in UNION:
@@ -58,7 +58,7 @@ def classes_of(hint: Any) -> tuple[type, ...] | None:
 
 
 def narrowed(hint: Any, only: type) -> Any | None:
-    """Return the part of a type that is made of instances of a class; None if there is none."""
+    """Return the part of a type whose values are instances of a class; None if there is none."""
     if hint is Any:
         return only
     kept: list[Any] = []
@@ -72,10 +72,10 @@ def narrowed(hint: Any, only: type) -> Any | None:
 
 
 def assignable(produced: Any, consumed: Any) -> bool:
-    """Return whether a value of the first type may go where the second is expected.
+    """Return whether a value of type ``produced`` may be used where ``consumed`` is expected.
 
-    Generics are compared part by part, so that ``Group[A, B]`` goes where ``Group[A, B | C]`` is expected.  A generic
-    without arguments fits every other one of its class.
+    Generics are compared part by part, so that ``Group[A, B]`` is assignable to ``Group[A, B | C]``. A generic without
+    arguments is compatible with every other one of its class.
     """
     produced, consumed = _unaliased(produced), _unaliased(consumed)
     if Any in (produced, consumed) or isinstance(consumed, TypeVar) or isinstance(produced, TypeVar):
@@ -121,14 +121,14 @@ def _by_beartype(produced: Any, consumed: Any) -> bool:
         try:
             return issubclass(
                 produced, consumed
-            )  # enough for most edges, and importing beartype would take a fifth of the time of `check`
+            )  # decides most edges without beartype, whose import would take a fifth of the time of `check`
         except TypeError:  # a protocol or a typed dict, which Python cannot compare
             pass
     from beartype.door import is_subhint
 
     try:
         return bool(is_subhint(produced, consumed))
-    except Exception:  # a hint that beartype does not know: accept it, only its values can be checked
+    except Exception:  # a hint that beartype does not know: accept it; only values can be checked, at run time
         return True
 
 
@@ -155,7 +155,7 @@ def show(hint: Any, *, full: bool = False) -> str:
         return f"Literal[{', '.join(map(repr, arguments))}]"
     if origin in (Draw, Context):
         while len(arguments) > 1 and arguments[-1] in (object, type(None)):
-            arguments = arguments[:-1]  # a default that nobody writes
+            arguments = arguments[:-1]  # a default type argument, which nobody writes
     if arguments:
         return f"{show(origin, full=full)}[{', '.join(show(a, full=full) for a in arguments)}]"
     name = getattr(hint, "__name__", None)
@@ -165,7 +165,7 @@ def show(hint: Any, *, full: bool = False) -> str:
 
 
 def show_apart(one: Any, other: Any) -> tuple[str, str]:
-    """Return two types as text, with modules if they look the same without."""
+    """Return two types as text, with their modules if they would look the same without."""
     shown = show(one), show(other)
     return shown if shown[0] != shown[1] else (show(one, full=True), show(other, full=True))
 
@@ -189,7 +189,7 @@ def _fields(kind: Any) -> list[Any]:
             return [hints[f.name] for f in dataclasses.fields(kind)]
         if typing.is_typeddict(kind) or hasattr(kind, "_fields"):
             return list(typing.get_type_hints(kind).values())
-    except Exception:  # a forward reference to a class inside a function: only its values can be checked
+    except Exception:  # a forward reference to a class inside a function: only values can be checked, at run time
         return []
     return []
 

@@ -1,1 +1,1 @@
-"""Open a run, and the handle of a run in progress."""
+"""Opening a run, and the handle of a run in progress."""

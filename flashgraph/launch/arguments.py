@@ -42,7 +42,7 @@ def for_roles(graph: Graph, task: Task, models: Any) -> dict[str, Any]:
     missing = [role for role in roles if role not in models]
     if missing:
         raise DataError(
-            f"graph {graph.name!r} calls the models {', '.join(roles)}; no model was given for {', '.join(missing)}.\n"
+            f"graph {graph.name!r} needs models for {', '.join(roles)}; no model was given for {', '.join(missing)}.\n"
             f"Fix: models={{{missing[0]!r}: 'local'}}, or --model {missing[0]}=local on the command line."
         )
     return {role: models[role] for role in roles}
@@ -71,7 +71,7 @@ def check_roles(budget: Budget, models: Mapping[str, Model]) -> None:
     for role in budget.roles:
         if role not in models:
             raise DataError(
-                f"budget: role {role!r} has limits, and the run calls {', '.join(models) or 'no model'}.\n"
+                f"budget: role {role!r} has limits, but the run calls {', '.join(models) or 'no model'}.\n"
                 f"Fix: {did_you_mean(role, list(models)) if models else 'leave it out.'}"
             )
 
@@ -89,7 +89,7 @@ def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None
     if budget.limits.keys() & counted:
         return
     given = ", ".join(f"{name}={limit:g}" for name, limit in budget.limits.items())
-    but = f" that ends it: nothing counts towards {given} here" if given else ""
+    but = f" that can end it: nothing in it counts towards {given}" if given else ""
     raise DataError(
         f"graph {graph.name!r}: source {endless[0]!r} never stops by itself, and the run has no budget{but}.\n"
         "Fix: budget=fg.Budget(proposals=50) or fg.Budget(seconds=600); --proposals 50 or --minutes 10."
@@ -99,7 +99,7 @@ def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None
 def goal_of(graph: GraphSpec, task: Task, schedule: Schedule, target: float | None, patience: int | None) -> Goal:
     """Return the goal of a run.
 
-    Raises `DataError` for a target that no score can reach, and for a patience in a graph that counts no proposals.
+    Raises `DataError` for a target that no score can reach, and for ``patience`` if the graph counts no proposals.
     """
     least, most = task.bounds
     numeric = isinstance(target, int | float) and not isinstance(target, bool) and not math.isnan(target)
@@ -124,7 +124,7 @@ def goal_of(graph: GraphSpec, task: Task, schedule: Schedule, target: float | No
 
 
 def check_prices(models: Mapping[str, Model], budget: Budget) -> None:
-    """Raise `DataError` for a budget in money if the price of a model that spends it is not known."""
+    """Raise `DataError` for a budget in dollars if a model that spends it has no known price."""
     for role, model in models.items():
         own = budget.roles.get(role)
         name, usd = ("usd", budget.usd) if own is None or own.usd is None else (f"{role}.usd", own.usd)

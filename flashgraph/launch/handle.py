@@ -22,8 +22,8 @@ class Run:
     """A run in progress: iterate over its events, or wait for `result`.
 
     Iterating yields every event from the first one on. If the ``open_run`` block ends before the run does, the run is
-    cancelled, and `result` holds what it reached. An error that ends the run is raised by `wait` and after the last
-    event. If the caller used neither, it is raised at the end of the block.
+    cancelled, and `result` holds what it reached. `wait` raises the error that ended the run, and so does the
+    iteration, after the last event. If the caller used neither, the end of the block raises it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Run:
     ) -> None:
         self._driver = driver
         self.memory = memory
-        """Keeps the run's turns: its journal, or the result of `open_run`'s ``memory``."""
+        """The store of the run's turns: its journal, or what `open_run`'s ``memory`` returned."""
         self.examined = examined
         """The store of the held-out test's calls; None for a run without a folder."""
         self._events = events
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def abandoned(self) -> tuple[str, ...]:
-        """The jobs that did not end when they were cancelled, and the line of each."""
+        """The jobs that did not end when they were cancelled, each with the line where it was."""
         return tuple(self._driver.abandoned)
 
     @property

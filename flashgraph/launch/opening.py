@@ -110,7 +110,7 @@ class Options:
             if name not in known:
                 meant = COMMAND_LINE_NAMES.get(name)
                 nearest = f"the name is {meant} in Python" if meant else did_you_mean(name, known)
-                fix = f"write {meant}" if meant else f"one of {', '.join(known)}"
+                fix = f"write {meant}" if meant else f"choose from {', '.join(known)}"
                 raise DataError(f"{name}={given[name]!r:.80}: a run has no such option; {nearest}\nFix: {fix}.")
         if given.get("memory") is not None and given.get("folder") is not None:
             raise DataError("memory= and folder=: a run keeps its turns in one place.\nFix: leave one of them out.")
@@ -119,7 +119,7 @@ class Options:
 
 @attrs.frozen
 class Setup:
-    """The parts of a run that its options lead to, before anything is opened."""
+    """The parts of a run, made from its options before anything is opened."""
 
     options: Options
     task: Task[Any, Any]
@@ -172,7 +172,7 @@ class Setup:
 
 
 class Revealing:
-    """The events of a run, published once they are durable; those of earlier sessions are not published again."""
+    """The events of a run, published once they are durable; the hook does not receive those of earlier sessions."""
 
     def __init__(self, options: Options) -> None:
         self.log = EventLog(options.folder)
@@ -183,7 +183,7 @@ class Revealing:
         self._unrevealed: list[Event] = []
 
     def emit(self, event: Event) -> None:
-        """Take an event that has just happened."""
+        """Write an event to the journal, and hold it back until `reveal`."""
         if self.note is not None:
             self.note(event)
         self._unrevealed.append(event)
@@ -222,12 +222,12 @@ async def opening(graph: Graph | str | Path, task: Task | str | Path, options: O
                 try:
                     yield run
                 except Exception as error:
-                    # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
+                    # Raise it below, outside the task groups, so that the caller gets its own exception, not a group.
                     failure = error
                 tasks.cancel_scope.cancel()
             failure = failure or run.unraised
         finally:
-            # Also if the block is cancelled: its process is alive, so the session ends properly.
+            # Close the session even if the block is cancelled, because only a killed process leaves one open.
             if kept is not None:
                 kept.writer.close_session(run.result.judged().end, run.elapsed, ledger.settled)
     if failure is not None:
@@ -245,13 +245,13 @@ async def _opened(setup: Setup, machine: Machine, stack: AsyncExitStack) -> Kept
         )  # fmt: skip
     kept: Kept | None = None
     if keeping is not None and options.resume:
-        kept = stack.enter_context(keeping)  # first, so that no model starts for a run that another process holds
+        kept = stack.enter_context(keeping)  # first, so that no model starts if another process holds the run
     for model in setup.endpoints.models.values():
         await stack.enter_async_context(model.open())
     for resource in setup.resources.values():
         await stack.enter_async_context(resource.open())
     if keeping is not None and not options.resume:
-        kept = stack.enter_context(keeping)  # last, after everything that can keep the run from starting
+        kept = stack.enter_context(keeping)  # last, so that a run that cannot start leaves no journal
     return kept
 
 

@@ -1,4 +1,4 @@
-"""The schemes of model strings whose models lie above `flashgraph.llm`: recorded replies and simulated models."""
+"""Schemes of model strings whose models need layers above `flashgraph.llm`: ``replay:``, ``sim:``, function files."""
 
 from __future__ import annotations
 

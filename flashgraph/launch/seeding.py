@@ -1,4 +1,4 @@
-"""Warm starts: the task of a run whose seed is the best of an earlier one."""
+"""Warm starts: replace a task's seed by the best artifact of an earlier run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FORM = '{"COMPONENT": "TEXT", ...}'
 def seeded(task: Task[Any, Any], source: str | Path | Mapping[str, str] | None) -> Task[Any, Any]:
     """Return the task with the texts of ``source`` as its seed; components that it lacks keep their texts.
 
-    ``source`` is a run, a file (`texts_from`) or the texts by component.  None returns the task itself.
+    ``source`` is a run, a file (`texts_from`), the texts by component, or None for the task as it is.
 
-    Raises `DataError` for a component that the task does not have, and what `texts_from` raises.
+    Raises `DataError` for a component that the task does not have, and for the reasons of `texts_from`.
     """
     if source is None:
         return task
@@ -35,7 +35,7 @@ def seeded(task: Task[Any, Any], source: str | Path | Mapping[str, str] | None) 
     if unknown := [name for name in texts if name not in task.seed]:
         raise DataError(
             f"seed_from: found the component {unknown[0]!r}, but task {task.name!r} has {', '.join(task.seed)}.\n"
-            f"Fix: {did_you_mean(unknown[0], list(task.seed))}, or a run of a task with the same components."
+            f"Fix: {did_you_mean(unknown[0], list(task.seed))}; or name a run of a task with the same components."
         )
     return attrs.evolve(task, seed={**task.seed, **texts})
 
@@ -52,10 +52,10 @@ def texts_from(source: str | Path) -> dict[str, str]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"seed_from: {file} cannot be read as JSON: {error}.\nFix: a file with {FORM}.") from error
+        raise DataError(f"seed_from: {file} cannot be read as JSON: {error}.\nFix: name a file with {FORM}.") from error
     texts = data["texts"] if isinstance(data, dict) and isinstance(data.get("texts"), dict) else data
     if not isinstance(texts, dict) or not texts or not all(isinstance(text, str) for text in texts.values()):
-        raise DataError(f"seed_from: {file}: expected a text for each component.\nFix: a file with {FORM}.")
+        raise DataError(f"seed_from: {file}: expected a text for each component.\nFix: name a file with {FORM}.")
     return texts
 
 
@@ -63,6 +63,8 @@ def _champion(source: str | Path) -> dict[str, str]:
     with StoredRun.open(source) as stored:
         found = stored.best()
         if found is None or not found.texts:
-            what = "no champion yet" if found is None else "a champion that is not made of texts"
-            raise DataError(f"seed_from: run {stored.name}: found {what}.\nFix: a run whose best artifact is texts.")
+            what = "no champion yet" if found is None else "a champion without texts"
+            raise DataError(
+                f"seed_from: run {stored.name}: found {what}.\nFix: name a run whose best artifact has texts."
+            )
         return dict(found.texts)

@@ -1,6 +1,6 @@
 """Policies: staleness, release, order and failure rules, control and champion rules, schedules and their settings.
 
-`flashgraph` exports the policies that come with it.  Policies of your own derive from the classes here
+`flashgraph` exports the built-in policies. Derive your own policies from the classes here
 (docs/how-to/write-a-policy.md).
 """
 

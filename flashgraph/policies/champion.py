@@ -1,4 +1,4 @@
-"""The champion: the artifact that a run hands out, and the evidence on which it changes."""
+"""The champion: the artifact that a run returns as its result, and the rules that decide when it changes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "settled", "the_
 
 Artifacts = Mapping[int, Artifact]
 PRIOR_WEIGHT = 1
-"""Challengers: the weight of the prior, as a number of them."""
+"""The weight of the prior, as a number of challengers."""
 PRIOR_SPREAD = 0.2
-"""Standard deviation of a first challenger's true difference to the champion, in widths of the bounds."""
+"""Prior standard deviation of a challenger's true difference to the champion, in widths of the scores' bounds."""
 MIN_SPREAD = 0.03
-"""Least standard deviation of true differences: challengers are never all alike."""
+"""Least standard deviation of true differences, because challengers are never all alike."""
 RECENT = 24
-"""Challengers: the prior is estimated from that many of the newest."""
+"""The number of newest challengers from which the prior is estimated."""
 
 
 @attrs.frozen
 class Shown:
     """A challenger compared with the champion, on their common samples.
 
-    ``mean`` is the mean of the paired differences, ``noise`` its sampling variance, ``samples`` their number.
-    ``prior`` is the mean and variance of the difference that the challenger's lineage predicts; None if it predicts
-    none.  Differences are in units of the width of the scores' bounds.
+    ``mean`` is the mean of the paired differences, ``noise`` its sampling variance, ``samples`` their number. ``prior``
+    is the mean and variance of the difference that the challenger's lineage predicts; None without a prediction.
+    Differences are in units of the width of the scores' bounds.
     """
 
     mean: float
@@ -53,7 +53,7 @@ class ChampionRule(Protocol):
     """A rule that chooses the champion."""
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
-        """Return the title after artifact ``changed`` was admitted, given evidence or retracted.
+        """Return the new title after artifact ``changed`` was admitted, got evidence or was retracted.
 
         ``choice`` is the pool's own best artifact.
         """
@@ -61,10 +61,10 @@ class ChampionRule(Protocol):
 
 
 def settled(rule: ChampionRule) -> ChampionRule:
-    """Return the rule for a pool in a graph without a source of evidence: its complete artifacts get no more.
+    """Return the rule for a graph without a source of evidence, where complete artifacts get no more samples.
 
-    An artifact that was released early keeps the samples that it has.  `Proven` then compares complete artifacts on at
-    least `HANDFUL` samples: a champion with fewer than ``least`` could never be replaced.
+    An artifact that was released early keeps only the samples that it has. `Proven` then compares complete artifacts on
+    at least `HANDFUL` samples, because a champion with fewer than ``least`` samples could never be replaced.
     """
     return attrs.evolve(rule, at_end=min(rule.least, HANDFUL)) if isinstance(rule, Proven) else rule
 
@@ -82,29 +82,31 @@ class Best:
 
 @attrs.frozen
 class Proven:
-    """A challenger becomes champion if it is better on common samples with probability ``confidence`` or more.
+    """A challenger becomes champion if its probability of being better, on common samples, is at least ``confidence``.
 
     That probability is a posterior (empirical Bayes, normal prior).  The prior of the paired difference comes from the
     evidence of the challenger's lineage (`Evidence.prior`).  If there is no such prior, it is estimated from the
-    champion's newest challengers.  The fewer the samples, the closer is the posterior to the prior, so that the
-    luckiest of many challengers does not win.  As far as the prior holds, at most a share of ``1 - confidence`` of the
+    champion's newest challengers.  The fewer the samples, the closer the posterior is to the prior, so that the
+    luckiest of many challengers does not win. If the prior is right, at most a share of ``1 - confidence`` of the
     changes is expected to be for the worse.  Source: Efron, Large-Scale Inference, 2010, chapter 5, Bayesian false
     discovery rate.
 
     A challenger without a lineage prior must also pass a one-sided t test at that confidence on the common samples.  A
     challenger that is no better passes with probability at most ``1 - confidence``, even on three samples.  A
-    challenger with a lineage prior must be ahead by at least one standard error.  Both must have ``least`` common
-    samples, or all samples.
+    challenger with a lineage prior must be ahead by at least one standard error.  In both cases challenger and champion
+    must have at least ``least`` common samples, or all samples.
     """
 
     confidence: float = 0.9
     least: int = 30
     at_end: int | None = None
-    """Common samples, at least, of two artifacts that get no more evidence; None for ``least`` (see `settled`)."""
+    """The least number of common samples of two artifacts that get no more evidence; None for ``least`` (see
+    `settled`).
+    """
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
         if choice is None or not choice.scores or (choice.evidence is not None and choice.evidence.of < HANDFUL):
-            return Title()  # no sample scores to compare, or too few for any test
+            return Title()  # there are no scores per sample to compare, or too few for any test
         champion = artifacts.get(title.champion) if title.champion is not None else None
         if champion is None or not champion.scores:
             return Title(choice.id)
@@ -138,7 +140,7 @@ class Proven:
     def probability(self, title: Title, challenger: int) -> float:
         """Return the probability that a challenger in ``title.shown`` is better than the champion.
 
-        It is 0 for one that is not ahead by enough standard errors.
+        The probability is 0 if the challenger is not ahead by enough standard errors.
         """
         shown = title.shown[challenger]
         centre, spread = shown.prior or _others(title)
@@ -173,10 +175,10 @@ def _size(artifact: Artifact) -> int:
 
 
 def the_best() -> ChampionRule:
-    """Hand out the artifact that the pool calls its best."""
+    """Make the artifact that the pool calls its best the champion."""
     return Best()
 
 
 def proven(confidence: float = 0.9, *, least: int = 30) -> ChampionRule:
-    """Change the champion to an artifact that is better at ``confidence``, on at least ``least`` common samples."""
+    """Change the champion only to an artifact that is better at ``confidence``, on ``least`` or more common samples."""
     return Proven(confidence, least)

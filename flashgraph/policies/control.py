@@ -14,17 +14,17 @@ from flashgraph.errors import Flaw
 __all__ = ["Balanced", "Control", "DrainFirst", "ShortestFirst", "Waiting", "balanced", "drain_first", "shortest_first"]
 
 SHORTEST_INTERVAL = 0.001
-"""Seconds.  A shorter interval vanishes in the rounding of a long run's clock: the next adjustment is due at once."""
+"""Seconds. A long run's clock would round a shorter interval to 0, and adjustments would follow without a pause."""
 
 
 @attrs.frozen
 class Waiting:
     """Work that waits for a slot.
 
-    ``distance`` is the number of edges from its stage to the pool, ``version`` the newest version that it carries.
-    Work is ``late`` if its group was released without it.  ``age`` is a rank: smaller is older.  ``lacks`` is the
-    number of members that its group still needs before its release.  It is 1 for an item without a group, and infinity
-    for a group that has not begun.
+    ``distance`` is the number of edges from its stage to the pool, ``version`` the newest version that it carries. Work
+    is ``late`` if its group was released without it. ``age`` is a rank: smaller is older. ``lacks`` is the number of
+    members that its group still needs for its release. It is 1 for an item without a group, and infinity for a group
+    that has not begun.
     """
 
     stage: str
@@ -38,11 +38,12 @@ class Waiting:
 
 @attrs.frozen
 class DrainFirst:
-    """The stage nearest the pool goes first; within a stage, late members last, then the newest line, then the oldest.
+    """The stage nearest the pool goes first. Within a stage, late members go last, newer versions first, then older
+    work.
 
     The next admission waits for the work nearest the pool, so this order keeps a generation's latency short.  Late
-    members go after their own stage's other work, but before stages further away.  On a busy server they would
-    otherwise never end, and artifacts with partial evidence would never be confirmed.
+    members go after their own stage's other work, but before stages further away. On a busy server they would otherwise
+    never end, and artifacts with partial evidence would never be confirmed.
     """
 
     interval: float | None = None
@@ -55,18 +56,19 @@ class DrainFirst:
     def priority(self, waiting: Waiting) -> int:
         """Return the priority for a server that supports priorities; the smallest goes first.
 
-        It is coarser than `rank`: servers take whole numbers, and the newest line changes while a request waits there.
+        It is coarser than `rank`, because servers take whole numbers, and versions change while a request waits there.
         """
         return 2 * waiting.distance + waiting.late
 
     def start(self, most: int) -> int:
-        """Return the workers of a stage at the start of a run; it may have ``most``."""
+        """Return the number of workers of a stage at the start of a run; ``most`` is the stage's limit."""
         return most
 
     def adjust(self, workers: Mapping[str, int], finished: Mapping[str, float]) -> dict[str, int]:
         """Return the new number of workers of each stage.
 
-        ``finished`` is what each stage finished since the last call, in items: a member counts as its share of a group.
+        ``finished`` is the number of items that each stage finished since the last call; a member counts as its share
+        of a group.
         """
         return dict(workers)
 
@@ -84,9 +86,10 @@ class DrainFirst:
 
 @attrs.frozen
 class Balanced(DrainFirst):
-    """The published rule (FlashEvolve, mechanism 5) follows the production rates of stages.
+    """The published rule (FlashEvolve, mechanism 5): adjust workers to the production rates of stages.
 
-    A stage below half the median rate gains a worker.  One above twice the median loses a worker, down to one.
+    A stage below half the median rate gains a worker. A stage above twice the median rate loses one, but keeps at least
+    one.
     """
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
@@ -115,11 +118,10 @@ class Balanced(DrainFirst):
 
 @attrs.frozen
 class ShortestFirst(DrainFirst):
-    """The work whose group lacks the fewest members before its release goes first (shortest remaining work first).
+    """The work whose group needs the fewest further members for its release goes first (shortest remaining work first).
 
-    Ties go to the stage nearest the pool, then to the newest line, then to the oldest work.  A reflection is one
-    request and a validation a hundred: if the reflection starts first, validations fill the server during its long
-    tail.
+    Ties go to the stage nearest the pool, then to the newest version, then to the oldest work. A reflection is one
+    request, a validation is about a hundred. If the reflection starts first, validations fill the server meanwhile.
     """
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
@@ -133,7 +135,7 @@ Control = DrainFirst
 
 
 def shortest_first() -> Control:
-    """Serve the work first that lacks the fewest requests before it can continue."""
+    """Serve the work first whose group needs the fewest further members for its release."""
     return ShortestFirst()
 
 

@@ -16,7 +16,7 @@ class FailAbove:
     share: float = 1.0
 
     def fails(self, failed: int, size: int) -> bool:
-        # The slack covers rounding errors: in floats 0.57 * 100 is below 57, and 57 failures are not above that share.
+        # The slack covers rounding errors: as floats, 0.57 * 100 < 57, but 57 failures of 100 are not above the share.
         return failed > self.share * size + 1e-9
 
     def flaw(self) -> Flaw | None:

@@ -50,7 +50,7 @@ class Discriminative:
         return sorted(range(len(members)), key=lambda i: last[i])
 
     def strata(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> tuple[int, ...]:
-        """Return for each member 1 if it would go last, else 0: a rule that sends only some draws from these strata."""
+        """Return 1 for each member that would go last, else 0; `fg.sampled` draws members by these strata."""
         return tuple(int(streaks.get(self.identity(i, m), 0) >= self.window) for i, m in enumerate(members))
 
     def identity(self, index: int, member: Any) -> Any:
@@ -71,7 +71,7 @@ def fifo() -> QueueOrder:
 
 
 def freshest() -> QueueOrder:
-    """Take the item first that was made from the newest version."""
+    """Take the item made from the newest version first."""
     return QueueOrder("freshest")
 
 
@@ -86,5 +86,9 @@ def discriminative(
     passed: Callable[[Any], bool] | None = None,
     key: Callable[[Any], Any] | None = None,
 ) -> Discriminative:
-    """Send the members that still tell candidates apart first; ``passed`` defaults to the value's ``passed``."""
+    """Send first the members that still tell candidates apart, because some recent groups failed on them.
+
+    ``passed`` returns whether a gathered value passed; it defaults to the value's ``passed``. ``key`` identifies
+    members across groups; it defaults to their index in the scatter.
+    """
     return Discriminative(window, passed, key) if passed is not None else Discriminative(window, key=key)

@@ -31,7 +31,7 @@ class All:
         return arrived >= group.size
 
     def needs(self, size: int) -> int:
-        """Return how many members of a group of ``size`` are enough, if their number alone decides."""
+        """Return how many members of a group of ``size`` are enough; ``size`` if their number does not decide."""
         return size
 
     def sends(self, size: int) -> int:
@@ -58,14 +58,14 @@ class Fraction(All):
         return arrived >= self.needs(group.size)
 
     def needs(self, size: int) -> int:
-        # The slack covers rounding errors: in floats 0.07 * 100 is above 7, and its ceiling would be 8.
+        # The slack covers rounding errors: as floats, 0.07 * 100 > 7, and its ceiling would be 8.
         return max(math.ceil(self.share * size - 1e-9), min(self.least, size))
 
     def flaw(self) -> Flaw | None:
         if not 0 < self.share <= 1:
             return Flaw(f"fraction({self.share!r})", "a share over 0 and at most 1", "fraction(0.5) waits for half")
         if not isinstance(self.least, int) or self.least < 1:
-            fix = "fraction(0.5, least=20) waits for half, and for 20 if they are more"
+            fix = "fraction(0.5, least=20) waits for half of the members, but at least 20"
             return Flaw(f"fraction({self.share:g}, least={self.least!r})", "a whole number from 1", fix)
         return None
 
@@ -149,7 +149,9 @@ class Decided(All):
         if callable(self.predicate):
             return None
         return Flaw(
-            f"decided({self.predicate!r})", "a function of the group so far that returns a bool", "pass a function"
+            f"decided({self.predicate!r})",
+            "a function that takes the group so far and returns a bool",
+            "pass a function",
         )
 
     def __str__(self) -> str:
@@ -157,18 +159,21 @@ class Decided(All):
 
 
 RARER = 2.5
-"""A member that recent groups all passed is drawn that many times less often: it says little, but may break again."""
+"""Members that all recent groups passed are drawn this many times less often: they tell little, but may fail again.
+"""
 
 
 def drawn(strata: Sequence[int], members: int, stream: random.Random) -> list[int]:
-    """Return the indices of ``members`` members: a random part of each stratum, `RARER` times less of stratum 1."""
+    """Return the indices of ``members`` members: a random part of each stratum, `RARER` times less often from stratum
+    1.
+    """
     due: dict[int, float] = {}
     for stratum in sorted(set(strata)):
         places = [place for place, own in enumerate(strata) if own == stratum]
         stream.shuffle(places)
         each = (RARER if stratum else 1.0) / len(places)
         due.update({place: (rank + 0.5) * each for rank, place in enumerate(places)})
-    # Ties go to the smaller stratum: by index, the first members would be drawn more often.
+    # Ties go to the smaller stratum. If they went by index, the first members would be drawn more often.
     return sorted(due, key=lambda place: (due[place], strata[place], place))[:members]
 
 
@@ -180,7 +185,7 @@ def everyone() -> All:
 def fraction(share: float, *, least: int = 1) -> All:
     """Release with ``ceil(share * size)`` members, but at least ``least``, or all members of a smaller group.
 
-    ``least`` is there because the mean of a handful says little, whatever share of the group it is.
+    Use ``least`` for small groups: the mean of a few members is noise, whatever share of the group they are.
     """
     return Fraction(share, least)
 
@@ -193,20 +198,20 @@ def count(members: int) -> All:
 def sampled(members: int, *, share: float = 1.0) -> All:
     """Send out ``members`` random members of a group, and release with ``share`` of those.
 
-    The other members are not tried.  On a scatter with ``order=fg.discriminative()`` members are drawn by strata
-    (`Group.strata`).  From these, `flashgraph.evidence.weigh` estimates the whole group without bias.
+    The other members are not sent. On a scatter with ``order=fg.discriminative()``, members are drawn by strata
+    (`Group.strata`), from which `flashgraph.evidence.weigh` estimates the whole group's mean without bias.
     """
     return Sampled(members, share)
 
 
 def deadline(seconds: float) -> All:
-    """Release ``seconds`` after the scatter, with the members that have arrived, but at least one."""
+    """Release ``seconds`` after the scatter with the members that have arrived, or later with the first one."""
     return Deadline(seconds)
 
 
 def decided(predicate: Callable[[Group[Any, Any]], bool]) -> All:
-    """Release once ``predicate(group)`` is true: the open members cannot change the outcome.
+    """Release once ``predicate(group)`` is true, for instance because the open members cannot change the outcome.
 
-    Members of the group that have not ended are ``"open"``.  Failed and missing members will not arrive.
+    In ``group``, members that have not ended have the state ``"open"``.
     """
     return Decided(predicate)

@@ -1,8 +1,8 @@
-"""Schedules: the policies that a run is compiled with.
+"""Schedules: the policies of a run that say how its work overlaps.
 
-A graph says what evolves, a schedule how much of the work overlaps.  `lockstep` is the published synchronous
-algorithm.  `pipelined` lets rounds and stages overlap, with the graph's speculation and staleness rules.  `throughput`
-overlaps enough to fill a model server.  Their default numbers were measured: docs/benchmarks/index.md.
+`lockstep` is the published synchronous algorithm.  `pipelined` lets rounds and stages overlap, with the graph's
+speculation and staleness rules.  `throughput` overlaps enough to fill a model server.  Their default numbers were
+measured: docs/benchmarks/index.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flashgraph.policies.champion import ChampionRule, proven, the_best
 from flashgraph.policies.control import Control, drain_first
 
 RESERVE = 0.05
-"""Share of a budget: enough to validate one candidate in full in a run of 20 minutes."""
+"""The share of a budget reserved for evidence: enough to validate one candidate fully in a run of 20 minutes."""
 
 __all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
 
@@ -25,12 +25,12 @@ __all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
 class Schedule:
     """How a graph is run.
 
-    ``window`` bounds a source's open rounds.  ``serial`` runs one round and one stage at a time, in order.
-    ``speculate`` applies release rules and discriminative orders.  ``focus`` is the share of a source's emissions that
-    see only the pool's best line while other rounds are open.  ``champion`` chooses the artifact to hand out.
-    ``reserve`` is the share of each limit of the budget that only sources of evidence use.
+    ``window`` bounds a source's open rounds.  With ``serial``, one round and one stage run at a time, in order.
+    ``speculate`` enables release rules and discriminative orders.  ``focus`` is the share of a source's emissions that
+    see only the pool's best line while other rounds are open.  ``champion`` chooses the run's result. ``reserve`` is
+    the share of each limit of the budget that only sources of evidence use.
 
-    ``workers`` maps stages to their most workers, ``edges`` edge names to policies that replace the graph's.
+    ``workers`` maps stages to their most workers, and ``edges`` maps edge names to policies that replace the graph's.
     """
 
     name: str
@@ -65,8 +65,8 @@ def pipelined(
 ) -> Schedule:
     """Overlap rounds and stages for the shortest time to a score, with ``window`` open rounds of each source.
 
-    By default the window is narrow and sources see only the best line.  Each generation then starts from the newest
-    best artifact, and the server, which is not full, answers soon.
+    By default the window is narrow and sources see only the best line. Each generation then starts from the newest best
+    artifact, and the server answers fast because it is not full.
     """
     return _overlapped("pipelined", window, control, focus, workers)
 
@@ -80,7 +80,7 @@ def throughput(
 ) -> Schedule:
     """Make as many proposals as a model server can serve, with a window wide enough to fill it.
 
-    Each request waits longer, and for the same number of calls scores are lower than with `pipelined`.
+    Each request takes longer than with `pipelined`, and scores are lower at the same number of calls.
     """
     return _overlapped("throughput", window, control, focus, workers)
 

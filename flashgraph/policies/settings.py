@@ -1,7 +1,7 @@
 """Settings from the command line and Python: ``minibatch=4``, ``window=16``, ``validate.workers=8``,
 ``validate->frontier.stale=discard(4)``.
 
-A value is a Python literal or a call of a policy; nothing else is evaluated.
+A value is a Python literal or a policy such as ``discard(4)``; nothing else is evaluated.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "shortest_first": shortest_first,
 }
 LONGEST = 1000
-"""Characters in a value, at most: Python's parser recurses as deep as a text is nested."""
+"""The most characters of a value, because Python's parser recurses as deeply as a text is nested."""
 LARGEST = 2**53
 """The largest whole number: floats are not exact beyond it."""
 UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError, OverflowError)
-"""The errors that Python's parser raises for a text, and policies for their arguments."""
+"""The errors that Python's parser raises for bad texts, and policies raise for bad arguments."""
 EXAMPLES = {
     "count": "count(2)",
     "deadline": "deadline(30)",
@@ -65,7 +65,7 @@ EXAMPLES = {
     "repair": "repair(STAGE)",
     "sampled": "sampled(24)",
 }
-"""Policies that need an argument."""
+"""An example of each policy that needs an argument, for messages."""
 OF_FUNCTIONS = ("decided", "priority")
 """Policies that take a function, which a text cannot give."""
 SCHEDULES: dict[str, Callable[[], Schedule]] = {"lockstep": lockstep, "pipelined": pipelined, "throughput": throughput}
@@ -101,8 +101,8 @@ def schedule_of(schedule: str | Schedule) -> Schedule:
 def parse_policy(text: str, nodes: Mapping[str, Any] | None = None, setting: str = "") -> Any:
     """Read a literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``, ``fg.discard(4)``.
 
-    Arguments may be names of ``nodes``, stages and pools.  Raises `DataError` for anything else; the message names
-    the ``setting``.
+    Arguments may be names in ``nodes``: stages and pools. Raises `DataError` for anything else, with the name of the
+    ``setting``.
     """
     known = nodes or {}
 
@@ -113,7 +113,7 @@ def parse_policy(text: str, nodes: Mapping[str, Any] | None = None, setting: str
             case ast.Call(func=ast.Attribute(value=ast.Name(id="fg"), attr=name)):
                 return value(ast.Call(ast.Name(name), node.args, node.keywords))
             case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name) if name in OF_FUNCTIONS:
-                raise ValueError(f"{name} takes a function: it is set in the graph's file or from Python")
+                raise ValueError(f"{name} takes a function: set it in the graph's file or from Python")
             case ast.Constant():
                 if isinstance(node.value, int) and node.value > LARGEST:
                     raise ValueError(f"a number over {LARGEST}")
@@ -130,11 +130,11 @@ def parse_policy(text: str, nodes: Mapping[str, Any] | None = None, setting: str
                 return known[name]
             case ast.Name(id=name):
                 return name
-        raise ValueError(f"{ast.unparse(node)!r:.80} is neither")
+        raise ValueError(f"{ast.unparse(node)!r:.80} is not one")
 
     try:
         if len(text) > LONGEST:
-            raise ValueError(f"it has {len(text):,} characters, and at most {LONGEST:,} are read")
+            raise ValueError(f"it has {len(text):,} characters, but at most {LONGEST:,} are allowed")
         return value(ast.parse(text.strip(), mode="eval").body)
     except UNREADABLE as error:
         reason = error if isinstance(error, ValueError | TypeError) else "it cannot be read"
@@ -151,7 +151,9 @@ def _example(text: str, setting: str) -> str:
 
 
 def _parse_param(text: str, param: Param) -> Any:
-    """Return a parameter's value from the command line: the literal, or the text itself where only that fits."""
+    """Return a parameter's value from the command line: the text as a literal, or as a string if only that fits the
+    type.
+    """
     if takes(param, True) and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:
@@ -166,8 +168,8 @@ def apply_settings(
 ) -> tuple[Schedule, dict[str, Any]]:
     """Return the schedule and the parameters with ``settings`` applied; string values are parsed.
 
-    Raises `DataError` for a name that the graph does not have, and for a value of the wrong kind.  It checks the
-    settings, and also a schedule that was made in Python.
+    Raises `DataError` for a name that the graph does not have, and for a value of the wrong kind. It also checks the
+    values in ``schedule`` that were set from Python.
     """
     chosen = {name: p.default for name, p in graph.params.items()}
     nodes = {name: name for name, node in graph.nodes.items() if node.kind != "source"}
@@ -191,7 +193,7 @@ def apply_settings(
             schedule = attrs.evolve(schedule, edges={**schedule.edges, owner: policies})
         else:
             raise DataError(_unknown(graph, name, in_params=in_params))
-    objects(graph.classes, chosen)  # which raises if the class refuses a value
+    objects(graph.classes, chosen)  # raises if the class refuses a value
     _each(graph, schedule)
     _together(graph, schedule)
     return schedule, chosen
@@ -220,7 +222,7 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
     edges = tuple(attrs.evolve(e, **dict(schedule.edges.get(e.name, {}))) for e in graph.edges)
     before = set(check_spec(graph).problems)
     for problem in check_spec(attrs.evolve(graph, edges=edges)).problems:
-        # A setting may leave a repair stage without work: that is no mistake.
+        # A setting may leave a repair stage unused, which is not a mistake.
         if problem not in before and problem.code != "repair-unused":
             raise DataError(
                 f"the settings of {', '.join(schedule.edges)} do not fit graph {graph.name!r}: {problem.what}: found "
@@ -229,7 +231,7 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
 
 
 def _param(param: Param, value: Any) -> Any:
-    """Return ``value`` if it has the parameter's type; an int may stand where a float is expected."""
+    """Return ``value`` if it has the parameter's type (an int is accepted for a float); otherwise raise `DataError`."""
     name, default = param.name, param.default
     if takes(param, value):
         if isinstance(value, int) and abs(value) > LARGEST:
@@ -287,12 +289,12 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
         good = 0 <= value <= 1
     try:
         flaw = value.flaw() if good and hasattr(value, "flaw") else None
-    except TypeError:  # a policy with a string in place of a number
+    except TypeError:  # a policy with a string instead of a number
         good, flaw = False, None
     if flaw is not None:
         raise DataError(f"setting {name}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
     if good:
-        # A share of 1 must equal 1.0, also in a run's fingerprint.
+        # 1 and 1.0 must give the same fingerprint of a run.
         return float(value) if option in ("focus", "reserve") else value
     raise DataError(f"setting {name}={value!r:.200}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
 

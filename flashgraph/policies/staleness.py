@@ -1,9 +1,9 @@
-"""Staleness rules: what to do with an item whose pool has changed since the item was made.
+"""Staleness rules: what happens to an item whose pool has changed since the item was made.
 
-A rule applies when an item leaves its edge's queue; before a pool, that is the moment of admission.  The lag is the
-pool's version now minus the version that the item carries.  Of several pools that led to the item, the greatest lag
-counts, or the lag behind the pool that the rule names with ``of=``.  FlashEvolve (arXiv 2605.08520) names `accept`
-full async, `discard` guarded and `repair` reflective.
+A rule is applied when an item leaves its edge's queue; on an edge to a pool, that is just before admission. The lag is
+the pool's current version minus the version that the item carries. If the item depends on several pools, the greatest
+lag counts, or the lag of the pool that the rule names with ``of=``.  FlashEvolve (arXiv 2605.08520) names `accept` full
+async, `discard` guarded and `repair` reflective.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from flashgraph.graph.spec import Staleness
 __all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
 
 Touched = Callable[..., bool]
-"""Calls a rule's ``when(value, view)`` with the current item and its pool's newest view; the pool may be named."""
+"""A function that returns ``when(value, view)`` for the current item and its pool's newest view; a pool may be named.
+"""
 
 
 @attrs.frozen
 class Decision:
-    """The decision of a rule about one item; ``stage`` names the repair stage.
+    """A rule's decision about one item; ``stage`` names the repair stage.
 
-    ``pool`` is the one whose changes the stage sees; if it is empty, the pool with the greatest lag.
+    The repair stage sees the changes of ``pool``, or of the pool with the greatest lag if ``pool`` is empty.
     """
 
     kind: Literal["accept", "refresh", "discard", "repair"]
@@ -46,10 +47,10 @@ DISCARD = Decision("discard")
 
 @attrs.frozen
 class Rule:
-    """A rule that acts on lags over ``above``; ``a | b`` applies ``a``, and ``b`` if ``a`` accepts.
+    """A rule that acts on lags over ``above``; ``a | b`` applies ``a``, then ``b`` if ``a`` accepts.
 
-    A rule of your own derives from it and overrides `decide`.  A `decide` that discards at a lag must discard at every
-    greater lag: after a group was discarded, its later amendment must not pass.
+    To write a rule, derive from this class and override `decide`. If `decide` discards at some lag, it must discard at
+    every greater lag; otherwise the later amendment of a discarded group could pass.
     """
 
     above: int = 0
@@ -61,7 +62,7 @@ class Rule:
         return str(getattr(self.of, "name", self.of))
 
     def judge(self, lags: Mapping[str, int], repairs: int, touched: Touched = _always) -> Decision:
-        """Return the decision for an item with these lags, by pool; see `decide`."""
+        """Return the decision for an item; ``lags`` maps each pool to the item's lag. See `decide`."""
         lag = lags.get(self.pool, 0) if self.pool else max(lags.values(), default=0)
         return self.decide(lag, repairs, touched)
 
@@ -212,9 +213,9 @@ class Refreshing(Rule):
 
 
 def without_overlap(rule: Staleness) -> Rule:
-    """Return the part of a rule that applies if rounds do not overlap: it refreshes views, and no more.
+    """Return the part of a rule that applies if rounds do not overlap: it only refreshes views.
 
-    An item then lags only behind the admissions of its own round.  These make a view old, but no item stale.
+    An item then lags only behind admissions of its own round. They make its view old, but do not make the item stale.
     """
     return Refreshing(rule=rule) if rule.refreshes() else ACCEPT_ALL
 
@@ -225,7 +226,7 @@ def accept() -> Rule:
 
 
 def refresh(above: int = 0, *, of: Any = "") -> Rule:
-    """If the lag is over ``above``, give the stage the newest views in place of those that the item was made from.
+    """If the lag is over ``above``, give the stage the newest views instead of those that the item was made from.
 
     ``of`` is the pool whose lag counts; without it, the greatest lag over all pools counts.
     """
@@ -245,11 +246,12 @@ def repair(
     times: int = 1,
     when: Callable[[Any, Any], bool] | None = None,
 ) -> Rule:
-    """Send items whose lag is over ``above`` through ``stage``, with the changes since (reflective).
+    """Send items whose lag is over ``above`` through ``stage``, with the pool's changes since their version
+    (reflective).
 
-    ``stage`` takes a `Stale` and returns a `Verdict`.  An item that passes is stamped with the version that the repair
-    read.  An item is repaired at most ``times`` times on one edge and then passes, so that a busy pool cannot hold it
-    forever.  ``when(item, view)``, with the pool's newest view, returns whether the changes affect the item; if not, it
-    passes without repair.  The changes and the view are those of the pool ``of``, or of the one with the greatest lag.
+    ``stage`` takes a `Stale` and returns a `Verdict`.  A repaired item is stamped with the version that the repair
+    read. After ``times`` repairs on one edge an item passes, so that a busy pool cannot hold it forever.  ``when(item,
+    view)`` gets the pool's newest view and returns whether the changes affect the item; if not, it passes without
+    repair. The changes and the view are those of the pool ``of``, or else of the pool with the greatest lag.
     """
     return Repair(above, of=of, stage=stage, times=times, when=when)

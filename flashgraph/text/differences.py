@@ -18,7 +18,7 @@ MOST_STEPS = 3_000_000
 def unified(before: str, after: str, names: tuple[str, str] = ("", ""), context: int = 2) -> list[str]:
     """Return the lines of a unified diff, without line ends; empty if the texts are equal.
 
-    If `difflib` could take too long, everything between the first and the last line that differs is one change.
+    If `difflib` could take too long, the diff shows everything from the first to the last difference as one change.
     """
     one, other = before.splitlines(), after.splitlines()
     if one == other:
@@ -29,8 +29,7 @@ def unified(before: str, after: str, names: tuple[str, str] = ("", ""), context:
 
 
 def _steps(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return a bound on the steps of `difflib`, which looks at all pairs of equal lines once for each block it
-    finds."""
+    """Return a bound on the steps of `difflib`: it visits all pairs of equal lines once per matching block."""
     mine, theirs = Counter(one), Counter(other)
     pairs = sum(count * theirs[line] for line, count in mine.items())
     return (pairs + len(one)) * min(len(one), len(other))

@@ -7,8 +7,7 @@ meaning is certain:
 - trailing and missing commas;
 - names without quotes, stray backslashes, and Python's constants.
 
-If a mark could mean two things, the object is not read. Otherwise a text could end at an apostrophe, as if its model
-had written so.
+If a mark could mean two things, the object is skipped. A guess could end a text at an apostrophe.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ import attrs
 __all__ = ["get", "objects", "plain", "shown", "unescaped"]
 
 SHOWN = 500
-"""The characters that are kept of an unreadable text."""
+"""The number of characters of an unreadable text that `shown` keeps."""
 
 PASSES = 6
-"""The most passes over a text, each from another brace, so that a text of braces alone cannot take minutes."""
+"""The most characters to read, in multiples of the text's length: a text of braces alone would take minutes."""
 
 DEPTH = 50
 """The deepest nesting of an object."""
 
 RECURSION = 5000
-"""The cost, in characters, of an object that is nested too deep for the decoder."""
+"""The characters to charge for an object that is nested too deeply for the decoder."""
 
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
 """The marks that open a string, and those that close it."""
@@ -51,7 +50,8 @@ _STOPS = {close: re.compile(rf"[\\{{}}\[\]{re.escape(close)}]") for close in QUO
 def objects(text: str, number: Callable[[str], Any] = str) -> list[dict[str, Any]]:
     """Return the JSON objects in a text, in their order, without nested ones.
 
-    ``number`` converts the written form of a number, because texts are compared: 12.50 is not 12.5.
+    ``number`` converts a number from its written form. The default keeps that form, because 12.50 and 12.5 differ as
+    texts.
     """
     return list(_objects(text, number))
 
@@ -71,8 +71,8 @@ def plain(value: Any) -> str:
         return ", ".join(f"[{plain(one)}]" if isinstance(one, list) else plain(one) for one in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{plain(name)}: {plain(one)}" for name, one in value.items())
-    # Half of a surrogate pair, as an escape, is valid JSON, but a text that no file can hold. And a model that writes
-    # "\frac" or "\beta" does not mean a form feed or a backspace.
+    # JSON allows an escaped half of a surrogate pair, but no file can hold it. A model that writes "\frac" or "\beta"
+    # does not mean a form feed or a backspace.
     valid = str(value).encode("utf-8", "replace").decode()
     return valid.replace("\f", "\\f").replace("\b", "\\b")
 
@@ -83,7 +83,7 @@ def shown(raw: Any) -> str:
 
 
 def unescaped(inside: str) -> str:
-    """Return the inside of a JSON string as text; the same text if it is none."""
+    """Return the inside of a JSON string with its escapes resolved; unchanged if it is not valid JSON."""
     try:
         return plain(json.JSONDecoder(strict=False).decode(f'"{inside}"'))
     except ValueError:
@@ -126,7 +126,7 @@ def _too_deep(found: Any) -> bool:
 
 
 class _Unreadable(Exception):
-    """The text at this position is no value, or could be two."""
+    """The text at this position is not a value, or is ambiguous."""
 
 
 Place = Literal["name", "member", "item"]
@@ -169,7 +169,7 @@ class _Reader:
         self.at += 1
 
     def _separated(self, close: str) -> None:
-        """Skip a comma. If it is missing, the next name or item must begin with a mark of its own."""
+        """Skip a comma. If it is missing, the next name or item must begin with a quotation mark or a bracket."""
         mark = self._skip()
         if mark == ",":
             self.at += 1
@@ -215,7 +215,7 @@ class _Reader:
     def _string(self, place: Place) -> str:
         """Read a string, up to the first mark that can end it.
 
-        In the value of a member, other marks of that kind belong to the string; elsewhere only apostrophes do.
+        Inside a member's value, marks that cannot end the string belong to it; elsewhere only apostrophes do.
         """
         close = QUOTES[self._here()]
         stops, parts, open_ = _STOPS[close], list[str](), {"}": 0, "]": 0}
@@ -242,7 +242,7 @@ class _Reader:
         return self.text[at] in "'\u2019" and self.text[at - 1].isalnum() and self._here().isalnum()
 
     def _escape(self) -> str:
-        """Return the meaning of a backslash and the next character; without a meaning, both as they are."""
+        """Return the character that an escape means; an unknown escape is returned as it is."""
         mark = self._here()
         self.at += 1
         if mark == "u" and len(code := self.text[self.at : self.at + 4]) == 4:

@@ -1,7 +1,7 @@
 """Read a model's reply: its thoughts, fences and SEARCH/REPLACE edits, and whether it can be used at all.
 
-Every reader of a reply starts here. All functions scan the text once, line by line. No expression here can backtrack,
-so the time depends only on the length of the text, whatever a model writes.
+Every reader of a reply starts here. No regular expression in this module can backtrack, so the time is linear in the
+length of the text.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ABORTED = frozenset({"abort", "error"})
 """The finish reasons of a reply that its server did not complete."""
 
 LONGEST = 262_144
-"""The most characters of an answer: a longer one is no proposal, and must not delay the run."""
+"""The most characters of an answer; a longer one is not a proposal and would delay the run."""
 
 LONGEST_REFUSAL = 400
-"""The most characters of a refusal: a longer text that begins with an apology says something else too."""
+"""The most characters of a refusal: a longer text that begins with an apology also has other content."""
 
 SORRY = ("i'm sorry", "i am sorry", "sorry,", "i apologize", "i apologise", "i can't", "i cannot", "i'm unable",
          "i am unable", "i'm not able", "i am not able", "i won't", "i will not")  # fmt: skip
@@ -68,7 +68,7 @@ def usable(text: str, finish: str = "stop", thoughts: str = "") -> str:
 
 
 def _refuses(text: str) -> bool:
-    """Return whether a short text without any fence refuses to answer."""
+    """Return whether a text is a refusal: short, without a fence, and worded as one."""
     if len(text) > LONGEST_REFUSAL or "```" in text:
         return False
     plain = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower().lstrip("*_# ")
@@ -180,8 +180,8 @@ def closes(line: str, marker: str) -> bool:
 def fenced(answer: str) -> str:
     """Return the text between the first fence and the last, without a language word.
 
-    Without a pair of fences, it is the whole answer without single fences. This is GEPA's rule, for fences of any
-    length and of tildes too.
+    Without a pair of fences, return the whole answer without its single fence. This is GEPA's rule, extended to fences
+    of any length and of tildes.
     """
     answer = _unified(answer)
     marker, first = _first_fence(answer)
@@ -215,7 +215,7 @@ def _worded(text: str) -> str:
 
 @attrs.frozen
 class Block:
-    """The lines in one fence, each with its line break; not ``closed`` if the text ends before the fence."""
+    """The lines in one fence, each with its line break; not ``closed`` if the text ends before the fence closes."""
 
     language: str
     body: str
@@ -238,8 +238,8 @@ def blocks(text: str) -> list[Block]:
         language = info[0].lower() if info else ""
         end = _end(lines, at + 1, marker, python=trusting and language in PYTHON)
         if end is None and trusting:
-            # The quotation mark belongs to the text, or was never closed: read on without quotes. Do so only once, or
-            # each fence of a text could cost another pass over the rest.
+            # A quotation mark was not closed: ignore quotes from here to the end of the text. Trying quotes
+            # again at each fence could cost one pass over the rest per fence.
             trusting = False
             end = _end(lines, at + 1, marker, python=False)
         body = [_dedented(line, indent) for line in lines[at + 1 : end]]
@@ -249,7 +249,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def _end(lines: list[str], start: int, marker: str, *, python: bool) -> int | None:
-    """Return the line that closes a fence; if it is ``python``, a line inside a multi-line string does not."""
+    """Return the index of the line that closes a fence; in ``python``, lines inside a multi-line string do not."""
     quote = ""
     for number in range(start, len(lines)):
         line = lines[number]
@@ -279,7 +279,7 @@ def _quoted(line: str, quote: str) -> str:
 
 
 def _dedented(line: str, indent: int) -> str:
-    """Return a line without the blanks, at most ``indent``, that its fence has too."""
+    """Return a line without its first ``indent`` blanks, or without all of them if it has fewer."""
     return line[min(indent, len(line) - len(line.lstrip(" \t"))) :]
 
 
@@ -293,7 +293,7 @@ def _unified(text: str) -> str:
 
 @attrs.frozen
 class Edit:
-    """One SEARCH/REPLACE block: its lines between the markers, and the lines that may divide its two parts."""
+    """One SEARCH/REPLACE block: the lines between its markers, and the indices of the possible dividers."""
 
     lines: tuple[str, ...]
     dividers: tuple[int, ...]
@@ -312,7 +312,7 @@ def edits(text: str) -> list[Edit]:
         the new lines
         >>>>>>> REPLACE
 
-    Raises `UnusableReply` for a block that lacks one of its three marks: a guess would garble a program.
+    Raises `UnusableReply` for a block that lacks one of its three marks, because a guess could garble a program.
     """
     found, inside, opened = list[Edit](), list[str](), 0
     for line in _unified(text).split("\n"):
@@ -336,7 +336,7 @@ def edits(text: str) -> list[Edit]:
 def _edit(lines: list[str], width: int, number: int) -> Edit:
     """Return an edit whose marks have ``width`` characters.
 
-    A line with as many ``=`` divides it, or else a line with 5 to 9.
+    A line of ``width`` ``=`` characters divides it; if there is none, a line of 5 to 9.
     """
     marks = [(at, count) for at, line in enumerate(lines) for mark, count in [_mark(line)] if mark == "="]
     dividers = [at for at, count in marks if count == width] or [at for at, _ in marks]
@@ -346,7 +346,7 @@ def _edit(lines: list[str], width: int, number: int) -> Edit:
 
 
 def _mark(line: str) -> tuple[str, int]:
-    """Return which of an edit's three marks a line is, and how many characters it has."""
+    """Return which of an edit's marks a line is, and the number of its mark characters; ("", 0) if none."""
     for character, word in (("<", "SEARCH"), ("=", ""), (">", "REPLACE")):
         if line.startswith(character * 5):
             rest = line.lstrip(character)

@@ -1,7 +1,7 @@
-"""All terminal output: without control characters, in the terminal's encoding, and never a reason for a run to end.
+"""All terminal output: without control characters, in the terminal's encoding, and safe against write errors.
 
-Replies, errors, candidates, and the names of tasks and files come from outside. On a terminal some characters are
-commands: they set its title or the clipboard, erase text, or write from right to left. No other module prints.
+Replies, errors, candidates, and names of tasks and files are untrusted text. A terminal obeys some characters: they set
+its title or the clipboard, erase text, or write from right to left. No other module prints.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ DIFF = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def clean(text: str) -> str:
-    r"""Return ``text`` with every character that a terminal would obey or not show written out: an escape as
-    ``\x1b``."""
+    r"""Return ``text`` with each character that a terminal obeys or hides written as an escape, such as ``\x1b``."""
     return COMMANDS.sub(_written_out, text.replace("\r\n", "\n"))
 
 
@@ -71,7 +70,7 @@ def _written_out(found: re.Match[str]) -> str:
 
 
 def width_of(text: str) -> int:
-    """Return the width of a cleaned text in characters of a terminal; those of CJK and emoji count twice."""
+    """Return the width of a text in terminal columns, after cleaning; CJK characters and emoji take two."""
     from rich.cells import cell_len
 
     return cell_len(clean(text))
@@ -135,7 +134,7 @@ def _has(text: str, encoding: str) -> bool:
 
 
 def agreed(question: str) -> bool:
-    """Return whether the user says yes; no if nobody can answer."""
+    """Return whether the user answers yes to a question; False if there is no input."""
     try:
         return click.confirm(clean(question), err=True)
     except (click.Abort, OSError, RuntimeError):  # the input has ended or does not exist, or Ctrl-C
@@ -143,7 +142,7 @@ def agreed(question: str) -> bool:
         return False
 
 
-# ---- tables, and what moves ------------------------------------------------------------------------------
+# ---- tables and live displays ------------------------------------------------------------------------------
 
 
 def grid(
@@ -164,14 +163,14 @@ def grid(
         else:
             table.add_column(clean(name))
     for row in rows:
-        # Text objects, because rich would read markup in strings of the run.
+        # Text objects, because rich would interpret markup in plain strings.
         table.add_row(*(Text(clean(cell)) if isinstance(cell, str) else Text(clean(cell[0]), cell[1]) for cell in row))
     return table
 
 
 @attrs.frozen
 class Frame:
-    """Lines with styles that are made for the size of the window: width, height, and whether it has only ASCII."""
+    """Styled lines, made by a function of the window's width, its height, and whether it only has ASCII."""
 
     lines: Callable[[int, int, bool], Iterable[tuple[str, str]]]
 
@@ -184,7 +183,7 @@ class Frame:
 
 
 def say_table(table: RenderableType) -> None:
-    """Print a table; outside of a terminal, at its full width."""
+    """Print a table; if stdout is not a terminal, at its full width."""
     from rich.console import Console
 
     shown = Console(highlight=False)
@@ -206,14 +205,14 @@ def console() -> Console:
 
 
 def live(first: RenderableType) -> Live:
-    """Return a display on stderr that its ``update(..., refresh=True)`` redraws."""
+    """Return a live display on stderr; ``update(..., refresh=True)`` redraws it."""
     from rich.live import Live
 
     return Live(first, console=console(), auto_refresh=False, transient=False)
 
 
 def progress_bar(length: int, label: str) -> Any:
-    """Return a progress bar on stderr that its ``update(steps)`` advances."""
+    """Return a progress bar on stderr; ``update(steps)`` advances it."""
     return click.progressbar(length=length, label=clean(label), file=sys.stderr)
 
 
@@ -250,7 +249,7 @@ def is_live() -> bool:
 
 
 class SafeStream:
-    """A stream on which writing never fails.
+    """A stream whose writes never raise.
 
     Characters that its encoding lacks are escaped. If the stream is closed, full, or has no reader, it keeps the first
     ``error``: the output is lost, but the work is not.
@@ -282,7 +281,7 @@ class SafeStream:
 
     @property
     def readerless(self) -> bool:
-        """Whether its reader has gone, as ``head`` does."""
+        """Whether the reading program has closed the pipe, as ``head`` does."""
         return isinstance(self.error, BrokenPipeError)
 
     def __getattr__(self, name: str) -> Any:

@@ -112,9 +112,9 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
         (
             SystemExit(0),
             WRONG,
-            "SystemExit: 0: the code of a graph, a task or a model has ended the command.\nFix: raise",
+            "SystemExit: 0: raised by the code of a graph, a task or a model; it ended the command.\nFix: raise",
         ),
-        (BaseExceptionGroup("a", [SystemExit(0)]), WRONG, "the code of a graph, a task or a model has ended"),
+        (BaseExceptionGroup("a", [SystemExit(0)]), WRONG, "raised by the code of a graph, a task or a model"),
         (ZeroDivisionError("oh"), DEFECT, "defect of flashgraph"),
         (ModuleNotFoundError("No module named 'flashgraph.x'", name="flashgraph.x"), DEFECT, "defect of flashgraph"),
     ],
@@ -147,4 +147,4 @@ def test_an_exit_of_the_users_is_no_success(cli: Cli, monkeypatch: pytest.Monkey
     monkeypatch.setattr("flashgraph.graph.loading.shipped", lambda: sys.exit(0))
     ended = cli("algorithms")
     assert (ended.code, ended.out) == (WRONG, "")
-    assert "SystemExit: 0: the code of a graph, a task or a model has ended the command" in ended.err
+    assert "SystemExit: 0: raised by the code of a graph, a task or a model; it ended the command" in ended.err

@@ -232,7 +232,7 @@ def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
         (
             ("simulate", "gepa", "--profile", "task=vllm", "--profile", "task=api"),
             2,
-            "'--profile': found two for the role",
+            "'--profile': found two models for the role",
         ),
         (("simulate", "gepa", "--sweep", "window=3,4", "window=8"), 2, "e.g. window=3,4,8"),
         (("simulate", "gepa", "-o", "nowhere/plot.svg"), 2, "no folder 'nowhere'"),

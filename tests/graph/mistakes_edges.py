@@ -189,8 +189,8 @@ def edge_into_another_graph() -> fg.Graph:
 @mistake(
     """
 FILE: edge draw->value [duplicate-edge]
-    found:    a second edge between the same two nodes
-    expected: one edge from a node to a node
+    found:    a second edge from the same node to the same node
+    expected: one edge between the same two nodes
     fix:      join the two conditions in one when=, or put a stage between
 """
 )
@@ -270,7 +270,7 @@ def when_is_a_property() -> fg.Graph:
     """
 FILE: edge draw->value [async-function]
     found:    when=ready, an async function
-    expected: a plain function: it is called while items are routed
+    expected: a plain function, because it is called while items are routed
     fix:      do the waiting in a stage before the edge, and use when= on its result
 """
 )
@@ -664,7 +664,7 @@ def only_in_quotes() -> fg.Graph:  # bad-only
 @mistake(
     """
 FILE: edge draw->value [only-never]
-    found:    only=Part; 'draw' gives Seed, which is never one
+    found:    only=Part; 'draw' gives Seed, which is never a Part
     expected: Seed, or no only= at all
     fix:      drop only
 """
@@ -712,7 +712,7 @@ def only_for_some() -> fg.Graph:
 @mistake(
     """
 FILE: edge draw->seeds [only-never]
-    found:    only=Value; 'draw' gives Seed | Batch | Part, which is never one
+    found:    only=Value; 'draw' gives Seed | Batch | Part, which is never a Value
     expected: one of Seed, Batch, Part
     fix:      choose from Batch, Part, Seed
 """
@@ -1243,7 +1243,7 @@ def repair_of_another_type() -> fg.Graph:
 @mistake(
     """
 FILE: edge score->boxes [repair-of-amended]
-    found:    a repair rule on a group that is amended: the amendment would bring back what was repaired
+    found:    a repair rule on a group that is amended: the amendment would deliver the unrepaired members again
     expected: repair before the group is scattered
     fix:      move the repair rule to the edge that scatters it, or late='cancel' on score->boxes
 """

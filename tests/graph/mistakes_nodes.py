@@ -77,7 +77,7 @@ class Shelf:
     """
 FILE: resource 'shelf' [duplicate-resource]
     found:    a second resource of that name with another factory (the first is at FILE:LINE)
-    expected: one resource a name
+    expected: one resource of each name
     fix:      rename one, e.g. 'shelf_2'
 """
 )
@@ -95,7 +95,7 @@ def resource_twice() -> fg.Graph:
     """
 FILE: resource 'shelf' [resource-not-a-factory]
     found:    3
-    expected: a class or function that makes it: every run has its own
+    expected: a class or function that makes the resource, because every run makes its own
     fix:      graph.resource('shelf', lambda: ...)
 """
 )
@@ -380,7 +380,7 @@ def pool_factory_of_something_else() -> fg.Graph:
     """
 FILE: pool 'scores' [pool-not-a-factory]
     found:    a Scores that exists already
-    expected: a class or function that makes the pool: every run starts with a fresh one
+    expected: a class or function that makes the pool, because every run starts with a new one
     fix:      graph.pool('scores', Scores), or lambda: Scores(...)
 """
 )
@@ -419,7 +419,7 @@ def pool_factory_raises() -> fg.Graph:
     """
 FILE: pool 'scores' [duplicate-node]
     found:    a second node of that name (the first is at FILE:LINE)
-    expected: one node a name
+    expected: one node of each name
     fix:      graph.pool('scores_2', ...)
 """
 )
@@ -465,7 +465,7 @@ def finish(graph: fg.Graph, source: Any, pool: Any) -> fg.Graph:
     """
 FILE: source 'draw' [async-source]
     found:    an async function
-    expected: a plain one: draws happen in the order of emission, and models are called in stages
+    expected: a plain function, because draws happen in the order of emission; call models in stages
     fix:      def draw(...), and a stage after it for the work that waits
 """
 )
@@ -1087,7 +1087,7 @@ def stage_that_draws() -> fg.Graph:
     """
 FILE: stage 'value' [returns-nothing]
     found:    it returns None only
-    expected: a type of item; None beside it filters single items
+    expected: a type of item, with | None if some items are filtered out
     fix:      annotate what it returns, e.g. -> Proposal | None
 """
 )
@@ -1195,7 +1195,7 @@ def stage_with_llm_but_no_context() -> fg.Graph:
     """
 FILE: stage 'value' [bad-model]
     found:    model=answer
-    expected: the name of a role; the run says which model plays it
+    expected: the name of a role, for which the run chooses a model
     fix:      model='task', and models={'task': ...} of the run
 """
 )
@@ -1288,7 +1288,7 @@ def stage_with_a_bad_name() -> fg.Graph:
     """
 FILE: stage 'value' [duplicate-node]
     found:    a second node of that name (the first is at FILE:LINE)
-    expected: one node a name
+    expected: one node of each name
     fix:      name='value_2'
 """
 )
@@ -1324,7 +1324,7 @@ def staged(**options: Any) -> fg.Graph:
 @mistake(
     """
 FILE: stage 'measure' [timeout-of-plain]
-    found:    timeout=60 on a plain function, which nothing can stop on the event loop
+    found:    timeout=60 on a plain function, which cannot be stopped on the event loop
     expected: an async function, or runs='thread' or 'process'
     fix:      runs='thread', or async def measure(...)
 """

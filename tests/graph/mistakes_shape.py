@@ -78,7 +78,7 @@ def no_pool() -> fg.Graph:
     """
 FILE: stage 'other' [unreachable]
     found:    no edge ends at it
-    expected: a way to it from a source
+    expected: a path from a source to it
     fix:      graph.edge(..., other)
 """
 )
@@ -106,7 +106,7 @@ FILE: source 'draw' [dead-end]
     fix:      graph.edge(draw, ...)
 FILE: stage 'score' [unreachable]
     found:    no edge ends at it
-    expected: a way to it from a source
+    expected: a path from a source to it
     fix:      graph.edge(..., score)
 """
 )
@@ -135,7 +135,7 @@ def gathering_stage_whose_scatter_was_forgotten() -> fg.Graph:
     """
 FILE: stage 'one' [unreachable]
     found:    only its own cycle leads to it: one, two
-    expected: a way to it from a source
+    expected: a path from a source to it
     fix:      graph.edge(SOURCE, one)
 """
 )
@@ -214,7 +214,7 @@ def repair_stage_that_nothing_uses() -> fg.Graph:
 @mistake(
     """
 FILE: edge first->score [mixed-depth]
-    found:    it brings items inside no group; other edges bring 'score' items inside 1 group level
+    found:    its items are inside no group; those of other edges to 'score', 1 group level
     expected: edges into one stage that agree on scatter and gather
     fix:      gather before the stage, or use a second stage with the same function
 """
@@ -235,7 +235,7 @@ def members_and_single_items_in_one_stage() -> fg.Graph:
     """
 FILE: stage 'copies' [several-in-group]
     found:    it returns Several inside a group: a member would arrive more than once
-    expected: one result a member
+    expected: one result per member
     fix:      return one value that holds them, scatter= it after the stage and gather that inner group first
 """
 )
@@ -255,7 +255,7 @@ def several_inside_a_group() -> fg.Graph:
     """
 FILE: edge score->two [fork-in-group]
     found:    it and edge score->one both lead each member to edge both->boxes, which gathers it once
-    expected: one way for each member
+    expected: one path for each member
     fix:      when= on one and otherwise=True on the other, or one stage after the other
 """
 )
@@ -367,7 +367,7 @@ def looped(**options: Any) -> fg.Graph:
     """
 FILE: edge two->one [cycle-without-loop]
     found:    it closes the cycle one -> two -> one, which passes no pool
-    expected: loop=N on one edge of a cycle: at most N passes an item
+    expected: loop=N on one edge of a cycle: each item passes it at most N times
     fix:      loop=3 here, or end the cycle at a pool
 """
 )
@@ -379,11 +379,11 @@ def cycle_without_loop() -> fg.Graph:
     """
 FILE: edge one->one [cycle-without-loop]
     found:    it closes the cycle one -> one, which passes no pool
-    expected: loop=N on one edge of a cycle: at most N passes an item
+    expected: loop=N on one edge of a cycle: each item passes it at most N times
     fix:      loop=3 here, or end the cycle at a pool
 FILE: edge two->one [cycle-without-loop]
     found:    it closes the cycle one -> two -> one, which passes no pool
-    expected: loop=N on one edge of a cycle: at most N passes an item
+    expected: loop=N on one edge of a cycle: each item passes it at most N times
     fix:      loop=3 here, or end the cycle at a pool
 """
 )
@@ -420,7 +420,7 @@ def loop_without_cycle() -> fg.Graph:
     """
 FILE: edge two->one [loop-without-exit]
     found:    no edge leaves its cycle of one, two
-    expected: a way out, to a pool: after its passes an item would be lost
+    expected: an edge out of the cycle, because an item would be lost after its last pass
     fix:      graph.edge(two, ..., otherwise=True)
 """
 )
@@ -440,8 +440,8 @@ def loop_without_exit() -> fg.Graph:
     """
 FILE: edge two->one [cycle-capacity]
     found:    capacity=4
-    expected: at least 8: what a window of 8 rounds can put into its cycle
-    fix:      capacity=8, or leave it out and it is sized by the schedule
+    expected: at least 8, because 8 open rounds can put that many items into its cycle
+    fix:      capacity=8, or leave it out, so that the schedule sets it
 """
 )
 def loop_too_small() -> fg.Graph:
@@ -452,7 +452,7 @@ def loop_too_small() -> fg.Graph:
     """
 FILE: edge draw->polish [unbounded-fanout]
     found:    it scatters without a bound, before or in the cycle of polish
-    expected: a bound: what a cycle can hold must be known for it to be free of deadlock
+    expected: a bound, because only a cycle that holds a bounded number of items cannot deadlock
     fix:      fanout=N on the edge
 """
 )
@@ -472,7 +472,7 @@ def scatter_without_a_bound_before_a_loop() -> fg.Graph:
     """
 FILE: edge copies->one [unbounded-fanout]
     found:    it comes from a stage that returns Several without a bound, before or in the cycle of one
-    expected: a bound: what a cycle can hold must be known for it to be free of deadlock
+    expected: a bound, because only a cycle that holds a bounded number of items cannot deadlock
     fix:      fanout=N on stage 'copies'
 """
 )
@@ -551,7 +551,7 @@ def include_with_a_misspelt_pool() -> fg.Graph:
 @mistake(
     """
 FILE: pool 'scores' of included graph 'part' [part-pool-not-a-pool]
-    found:    'scores' in its place
+    found:    'scores' instead of a pool
     expected: a pool of graph 'whole', as graph.pool(...) returned it
     fix:      pools={'scores': POOL}
 """

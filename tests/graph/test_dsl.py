@@ -250,5 +250,5 @@ def test_include_several_times(times: int) -> None:
 def test_options_after_a_python_file_are_named(load: Any, tmp_path: Path) -> None:
     """Model servers take options in their address; files do not."""
     (tmp_path / "mine.py").write_text("")
-    with pytest.raises(fg.DataError, match=r"found the options '\?limit=4' after a Python file, which takes none"):
+    with pytest.raises(fg.DataError, match=r"found the options '\?limit=4', but a Python file takes none"):
         load(str(tmp_path / "mine.py:thing?limit=4"))

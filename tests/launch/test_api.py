@@ -175,7 +175,7 @@ RUN: Any = partial(fg.run, models=MODELS, budget=fg.Budget(proposals=1))
         (lambda: fg.run("gepa", TASK, models={"task": knows}), "no model was given for reflection"),
         (lambda: fg.run("gepa", TASK, models={**MODELS, "judge": knows}), "model role 'judge' is not one of"),
         (lambda: fg.run("gepa", TASK, models=MODELS), "the run has no budget"),
-        (lambda: RUN("gepa", TASK, budget=fg.Budget(usd=1.0)), "nothing counts towards usd=1 here"),
+        (lambda: RUN("gepa", TASK, budget=fg.Budget(usd=1.0)), "nothing in it counts towards usd=1"),
         (lambda: fg.run("gepa", TASK, models=cast(Any, 7)), "model: found 7, expected a string"),
         (lambda: fg.run("gepa", TASK), "no model was given for reflection, task"),
         (lambda: RUN("gepa", {"train": [1]}), "task: found dict {'train': [1]}, expected fg.Task(...) or the path"),
@@ -201,7 +201,7 @@ def test_everything_exported_exists() -> None:
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: one of models, schedule, "),
+        ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: choose from models, "),
         ({"bugdet": fg.Budget()}, "did you mean 'budget'?"),
         ({"target": 0.5}, "did you mean 'target_score'?"),
         (

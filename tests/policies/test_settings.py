@@ -227,7 +227,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {"gate->validate.order": "fg.priority(len)"}, {},
-        "setting gate->validate.order=fg.priority(len): not a value or a policy (priority takes a function: it is set "
+        "setting gate->validate.order=fg.priority(len): not a value or a policy (priority takes a function: set it "
         f"in the graph's file or from Python); expected a literal, or one of {KNOWN}.\nFix: e.g. freshest.",
     ),
     (
@@ -237,7 +237,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {"validate->frontier.stale": "discrd(4)"}, {},
-        "setting validate->frontier.stale=discrd(4): not a value or a policy ('discrd(4)' is neither); expected a "
+        "setting validate->frontier.stale=discrd(4): not a value or a policy ('discrd(4)' is not one); expected a "
         f"literal, or one of {KNOWN}.\nFix: e.g. discard(4).",
     ),
     (

@@ -97,7 +97,7 @@ def test_the_parents_of_a_pool_that_is_not_read_are_refused() -> None:
     graph = fg.Graph("g")
     log = graph.pool("log", Log)
     ctx: fg.Draw[Any] = fg.Draw(None, Log(), "0", pools={"attacks": "attacks"})  # type: ignore[arg-type]
-    with pytest.raises(fg.DataError, match=r"of=log\): found a pool that is not read here; expected one that is: att"):
+    with pytest.raises(fg.DataError, match=r"of=log\): found a pool that is not in reads=; expected one of: att"):
         ctx.parents(1, of=log)
 
 

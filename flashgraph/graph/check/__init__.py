@@ -1,7 +1,7 @@
 """`check`: every mistake of a graph at once, each with its line, what was found, what was expected and the fix.
 
-The checks run in phases: declarations (noted by the DSL), options, nodes, edges, shape.  Each phase leaves out the
-broken parts, so that later phases see only sound values and one mistake is reported once.
+The checks run in phases: declarations (noted by the DSL), options, nodes, edges, shape.  Each phase removes the broken
+parts, so that later phases see only sound values and report no mistake twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Declared(Protocol):
 
 
 def check(graph: Declared) -> CheckedGraph:
-    """Check a graph; the problems include those that the DSL noted while the file was read."""
+    """Check a graph; the result includes the problems that the DSL noted while it read the file."""
     return check_spec(graph.spec, graph.noted, frozenset(graph.left_out))
 
 
@@ -45,9 +45,9 @@ def check_spec(
     left_out: frozenset[str] = frozenset(),
     params: Mapping[str, Any] | None = None,
 ) -> CheckedGraph:
-    """Check a graph as a value, with values of its parameters; without them with their defaults.
+    """Check a graph with these values of its parameters; by default, with their defaults.
 
-    ``noted`` are problems that were found before.  ``left_out`` names nodes that miss an edge because of one.
+    ``noted`` holds the problems of its declarations. ``left_out`` names nodes that lack an edge because of one.
     """
     notes = Notes()
     spec = resolve(declared, params, notes)
@@ -62,8 +62,8 @@ def check_spec(
 
 
 def checked_with(checked: CheckedGraph, params: Mapping[str, Any]) -> CheckedGraph:
-    """Return a sound graph with the options that follow from these parameters.
+    """Return a sound graph with its options computed from these parameters.
 
-    Raises `GraphError` if they are no options of a graph that can run.
+    Raises `GraphError` if the graph with these options has problems.
     """
     return checked if checked.declared is checked.spec else check_spec(checked.declared, params=params).sound()

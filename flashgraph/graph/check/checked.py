@@ -1,4 +1,4 @@
-"""A checked graph: its problems, types and scopes, as compiling, journals and drawings use them."""
+"""A checked graph: its problems, types and scopes, which compiling, journals and drawings use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CheckedGraph", "EdgeTypes", "Ports"]
 
 @attrs.define
 class Ports:
-    """The types that each node takes and gives; a node whose signature is wrong is missing."""
+    """The types that each node takes and gives; nodes with a wrong signature are left out."""
 
     takes: dict[str, Any] = attrs.field(factory=dict)
     gives: dict[str, Any] = attrs.field(factory=dict)
@@ -51,12 +51,12 @@ class CheckedGraph:
     flows: Mapping[str, EdgeTypes]
     """By name of the edge."""
     scopes: Mapping[str, Scope]
-    """The scatters that are open where each node takes its items."""
+    """The scope of the items at each node: the nested scatters that they belong to."""
     declared: GraphSpec
-    """The graph as it was declared: options may still be functions of its parameters."""
+    """The graph as declared, in which options may be functions of the parameters."""
 
     def sound(self) -> Self:
-        """Return this graph.  Raises `GraphError` with all its problems if it has any."""
+        """Return this graph, or raise `GraphError` with all its problems."""
         if self.problems:
             raise GraphError(self.spec.name, self.problems)
         return self

@@ -155,7 +155,7 @@ def _narrows(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bool
     classes = [show(m) for m in members_of(gives)]
     note(
         "only-never",
-        f"only={edge.only.__name__}; {edge.src!r} gives {show(gives)}, which is never one",
+        f"only={edge.only.__name__}; {edge.src!r} gives {show(gives)}, which is never a {edge.only.__name__}",
         f"one of {', '.join(classes)}" if len(classes) > 1 else f"{classes[0]}, or no only= at all",
         did_you_mean(edge.only.__name__, classes) if len(classes) > 1 else "drop only",
     )
@@ -163,7 +163,7 @@ def _narrows(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bool
 
 
 def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
-    """Note members of a union that no edge takes: a node should return None in their place."""
+    """Note members of a union that no edge takes; the node should return None instead of them."""
     edges, gives = [e for e in graph.out_of(name) if not e.takes_failures], ports.gives.get(name)
     if gives is None or not edges or any(e.only is None for e in edges):
         return
@@ -206,7 +206,7 @@ def _grouped(graph: GraphSpec, gives: Any, ports: Ports, scope: Scope) -> Any | 
 
 
 def _at_repair(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bool:
-    """Return whether an end of the edge is a repair stage, and note that these have no edges.
+    """Return whether an end of the edge is a repair stage; note a problem, because repair stages have no edges.
 
     A repair stage with a wrong signature is reported at the rule that names it.
     """
@@ -309,11 +309,11 @@ def _staleness(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, not
     if edge.gather and edge.release is not None and edge.late == "amend" and edge.stale.repairers():
         note(
             "repair-of-amended",
-            "a repair rule on a group that is amended: the amendment would bring back what was repaired",
+            "a repair rule on a group that is amended: the amendment would deliver the unrepaired members again",
             "repair before the group is scattered",
             f"move the repair rule to the edge that scatters it, or late='cancel' on {edge.name}",
         )
-    # Rules act on what waits in the queue, and a scattering edge queues whole items.
+    # Rules act on queued items, and a scattering edge queues items before it scatters them.
     waits = _sent(edge, ports) if edge.scatter is not None else _arrives(graph, edge, ports, scope)
     for stage in edge.stale.repairers():
         name = function_name(stage) if inspect.isroutine(stage) else str(getattr(stage, "name", stage))

@@ -19,13 +19,13 @@ __all__ = ["check_scatter", "check_when", "scattered"]
 
 
 def local_names(graph: GraphSpec, edge: EdgeSpec) -> Mapping[str, Any]:
-    """Return the local names where the edge's nodes were declared: annotations of its functions may use them."""
+    """Return the local variables of the functions that declared the edge's nodes; annotations may use their names."""
     ends = [node for node in (graph.nodes[edge.src], graph.nodes[edge.dst]) if not isinstance(node, PoolSpec)]
     return {name: value for node in ends for name, value in node.localns.items()}
 
 
 def _owner(function: Any, gives: Any) -> type | None:
-    """Return the class among the arriving types that has ``function`` as a method."""
+    """Return the class among the item's types that has ``function`` as a method."""
     for member in members_of(gives):
         for base in getattr(get_origin(member) or member, "__mro__", ()):
             if any(value is function for value in vars(base).values()):
@@ -34,7 +34,7 @@ def _owner(function: Any, gives: Any) -> type | None:
 
 
 def _foreign_class(function: Any) -> str | None:
-    """Return the class name of an unannotated method of a class that does not arrive; None for other functions."""
+    """Return the class of an unannotated method, if it is not a class of the item; None for other functions."""
     path = str(getattr(function, "__qualname__", "")).rpartition("<locals>.")[2]
     names = list(inspect.signature(function).parameters) if inspect.isfunction(function) else []
     return path.rpartition(".")[0] if "." in path and names and names[0] not in function.__annotations__ else None

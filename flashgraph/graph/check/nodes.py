@@ -61,7 +61,7 @@ def _pool(pool: PoolSpec, ports: Ports, notes: Notes) -> None:
         note(
             "pool-not-a-factory",
             f"a {kind} that exists already",
-            "a class or function that makes the pool: every run starts with a fresh one",
+            "a class or function that makes the pool, because every run starts with a new one",
             f"graph.pool({pool.name!r}, {kind}), or lambda: {kind}(...)",
         )
         return
@@ -111,7 +111,7 @@ def _result(node: SourceSpec | StageSpec, found: Signature, note: Note) -> bool:
         note(
             "returns-nothing",
             "it returns None only",
-            "a type of item; None beside it filters single items",
+            "a type of item, with | None if some items are filtered out",
             "annotate what it returns, e.g. -> Proposal | None",
         )
         return False
@@ -206,7 +206,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
         note(
             "async-source",
             "an async function",
-            "a plain one: draws happen in the order of emission, and models are called in stages",
+            "a plain function, because draws happen in the order of emission; call models in stages",
             f"def {source.name}(...), and a stage after it for the work that waits",
         )
         return
@@ -245,7 +245,7 @@ def _source(graph: GraphSpec, source: SourceSpec, ports: Ports, notes: Notes) ->
 
 
 def _without_state(found: Signature) -> Signature:
-    """Return the signature of a source with the item's type in place of its `Emit`."""
+    """Return the signature of a source with the type of the item instead of its `Emit`."""
     results = [get_args(m)[0] if is_a(m, Emit) else m for m in members_of(found.returns)]
     members = [item for result in results for item in members_of(result)]
     kept = tuple(dict.fromkeys(m for m in members if m not in (None, type(None))))
@@ -289,7 +289,7 @@ def _state(source: SourceSpec, at: Any, note: Note) -> None:
 
 
 def _elsewhere(stage: StageSpec, found: Signature, note: Note) -> bool:
-    """Return whether a stage can run outside of the event loop, as it says."""
+    """Return whether a stage can run in the thread or process that ``runs`` names; note a problem if it cannot."""
     if inspect.iscoroutinefunction(stage.body):
         note(
             "runs-of-async",

@@ -1,7 +1,7 @@
 """The first phase of `check`: each option value by itself.
 
-Wrong values are noted and left out of the graph that the later phases see.  Those then see only values of the right
-kind, and one mistake is reported once.
+It notes wrong values and removes them from the graph. Later phases then see only values of the right kind, and report
+no mistake twice.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ RULES: tuple[tuple[str, str, Methods, str], ...] = (
     ("stale", "a staleness rule", (("judge", "pools", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
     ("on_failure", "a failure rule", (("fails", "flaw"),), "fg.fail_above(0.2)"),
 )
-"""Edge options that hold policies: the option, its name for people, the methods it must have, and an example."""
+"""Edge options that hold policies: the option, its kind in messages, the methods it must have, and an example."""
 
 
 def check_options(graph: GraphSpec, notes: Notes) -> tuple[GraphSpec, frozenset[str]]:
-    """Note wrong option values; return the graph without them, and the nodes that miss an edge because of one."""
+    """Note wrong option values; return the graph without them, and the nodes that lack an edge because of one."""
     _params(graph, notes)
     nodes = {n.name: _node(n, notes) for n in graph.nodes.values()}
     kept: list[EdgeSpec] = []
@@ -111,7 +111,7 @@ def _stage(stage: StageSpec, note: Note) -> StageSpec:
         note(
             "bad-model",
             f"model={function_name(model) if callable(model) else repr(model)}",
-            "the name of a role; the run says which model plays it",
+            "the name of a role, for which the run chooses a model",
             "model='task', and models={'task': ...} of the run",
         )
         model = None
@@ -144,7 +144,7 @@ def _timeout(stage: StageSpec, note: Note) -> float | None:
     elif stage.runs == "loop" and not inspect.iscoroutinefunction(stage.body):
         note(
             "timeout-of-plain",
-            f"timeout={limit:g} on a plain function, which nothing can stop on the event loop",
+            f"timeout={limit:g} on a plain function, which cannot be stopped on the event loop",
             "an async function, or runs='thread' or 'process'",
             f"runs='thread', or async def {stage.body.__name__}(...)",
         )
@@ -221,7 +221,9 @@ def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
     if edge.late is not None:
         changes["late"] = _one_of(note, "bad-late", "late", edge.late, LATE)
         if changes["late"] is None:
-            changes["release"] = None  # late members need an early release, and the default of late= was not meant
+            changes["release"] = (
+                None  # without late=, the release rule would apply with a default that the user did not mean
+            )
     changes["orphans"] = _one_of(note, "bad-orphans", "orphans", edge.orphans, ORPHANS) or "discard"
     for option, rule, methods, example in RULES:
         if not _rule(note, option, getattr(edge, option), rule, methods, example):
@@ -242,7 +244,7 @@ def _function(note: Note, option: str, value: Any) -> Any:
         note(
             "async-function",
             f"{option}={name}, an async function",
-            "a plain function: it is called while items are routed",
+            "a plain function, because it is called while items are routed",
             f"do the waiting in a stage before the edge, and use {option}= on its result",
         )
         return None
@@ -292,7 +294,7 @@ def _shown(value: Any) -> str:
 
 
 def _makes_rule(function: Callable[..., Any], methods: Methods) -> bool:
-    """Return whether ``function`` is one of flashgraph's own that make rules of the wanted kind."""
+    """Return whether ``function`` is a function of flashgraph that makes such rules."""
     import typing
 
     if not str(getattr(function, "__module__", "")).startswith("flashgraph.policies") or inspect.isclass(function):

@@ -19,7 +19,7 @@ from flashgraph.graph.types import show
 __all__ = ["ASSUMED_WINDOW", "check_clashes", "check_shape"]
 
 ASSUMED_WINDOW = 8
-"""Rounds: the window of the default schedule.  A run checks again with its own."""
+"""The window, in rounds, that `check` assumes: that of the default schedule. A run checks again with its own."""
 
 
 def check_shape(
@@ -27,8 +27,8 @@ def check_shape(
 ) -> None:
     """Note the problems of the graph as a whole.
 
-    ``left_out`` names nodes that miss an edge because of another problem.  While there are any, nodes that are not
-    reached are not reported: they may be a consequence.
+    ``left_out`` names nodes that lack an edge because of another problem. If there are any, unreachable nodes are not
+    reported, because they may result from that problem.
     """
     _ends(graph, notes)
     if not left_out:
@@ -46,7 +46,7 @@ def check_shape(
 
 
 def _tests(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
-    """Note a wrong `Graph.tests_with`: the held-out test runs a stage with its item, a model and the task alone."""
+    """Note a wrong `Graph.tests_with`: the held-out test gives its stage only an item, a model and the task."""
     stage = next((s for s in graph.stages if s.name == graph.tests), None)
     if graph.tests is None:
         return
@@ -73,7 +73,9 @@ def _attempts(takes: Any, gives: Any) -> bool:
 
 
 def is_double(name: str) -> bool:
-    """Return whether a node is the second of its name, which is reported already (`Graph.add` adds a # to it)."""
+    """Return whether a node is the second of its name (`Declarations.add` adds a # to it), which is already
+    reported.
+    """
     return "#" in name
 
 
@@ -106,7 +108,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
             notes.add(
                 "unreachable", stage.place, f"stage {stage.name!r}",
                 "no edge ends at it",
-                "a way to it from a source",
+                "a path from a source to it",
                 f"graph.edge(..., {stage.name})",
             )  # fmt: skip
     for component in components(graph):
@@ -115,7 +117,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
             notes.add(
                 "unreachable", first.place, f"{first.kind} {first.name!r}",
                 f"only its own cycle leads to it: {', '.join(n for n in graph.nodes if n in component)}",
-                "a way to it from a source",
+                "a path from a source to it",
                 f"graph.edge(SOURCE, {first.name})",
             )  # fmt: skip
     for pool in graph.pools:
@@ -152,11 +154,11 @@ def _levels(scope: Scope) -> str:
 
 
 def check_clashes(clashes: Iterable[tuple[EdgeSpec, Scope, Scope]], notes: Notes) -> None:
-    """Note edges that disagree about the groups that a node is inside of."""
+    """Note edges that bring items of different group levels to one node."""
     for edge, brought, known in clashes:
         notes.add(
             "mixed-depth", edge.place, f"edge {edge.name}",
-            f"it brings items inside {_levels(brought)}; other edges bring {edge.dst!r} items inside {_levels(known)}",
+            f"its items are inside {_levels(brought)}; those of other edges to {edge.dst!r}, {_levels(known)}",
             "edges into one stage that agree on scatter and gather",
             "gather before the stage, or use a second stage with the same function",
         )  # fmt: skip
@@ -172,7 +174,7 @@ def _several(
             notes.add(
                 "several-in-group", stage.place, f"stage {stage.name!r}",
                 "it returns Several inside a group: a member would arrive more than once",
-                "one result a member",
+                "one result per member",
                 "return one value that holds them, scatter= it after the stage and gather that inner group first",
             )  # fmt: skip
 
@@ -195,7 +197,7 @@ def _forks(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
                 notes.add(
                     "fork-in-group", always[1].place, f"edge {always[1].name}",
                     f"it and edge {always[0].name} both lead each member to edge {gather.name}, which gathers it once",
-                    "one way for each member",
+                    "one path for each member",
                     "when= on one and otherwise=True on the other, or one stage after the other",
                 )  # fmt: skip
 
@@ -207,7 +209,7 @@ def _late(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
         scope = scopes.get(gather.src)
         if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
             continue
-        # An amendment is late too, and travels behind the gather.
+        # An amendment is late too, and moves on after the gather.
         behind = downstream(graph, gather.dst) | {gather.dst} if gather.late == "amend" else set()
         inside = [n for n in graph.nodes if any(level & scope[-1] for level in scopes.get(n, ()))]
         looping = [n for n in graph.nodes if n in cyclic and (n in inside or n in behind)]
@@ -223,7 +225,7 @@ def _late(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
 
 
 def _late_alike(graph: GraphSpec, by_scatter: Mapping[str, tuple[str, ...]], notes: Notes) -> None:
-    """Note edges that gather the same groups and differ about late members."""
+    """Note edges that gather the same groups but have different values of ``late``."""
     reported: set[str] = set()
     for gathers in by_scatter.values():
         early = [e for e in graph.edges if e.name in gathers and e.release is not None]
@@ -255,7 +257,7 @@ def _cycles(graph: GraphSpec, notes: Notes) -> None:
         notes.add(
             "cycle-without-loop", last.place, f"edge {last.name}",
             f"it closes the cycle {path}, which passes no pool",
-            "loop=N on one edge of a cycle: at most N passes an item",
+            "loop=N on one edge of a cycle: each item passes it at most N times",
             "loop=3 here, or end the cycle at a pool",
         )  # fmt: skip
     found = components(graph)
@@ -274,7 +276,7 @@ def _cycles(graph: GraphSpec, notes: Notes) -> None:
             notes.add(
                 "loop-without-exit", looping[0].place, f"edge {looping[0].name}",
                 f"no edge leaves its cycle of {', '.join(n for n in graph.nodes if n in component)}",
-                "a way out, to a pool: after its passes an item would be lost",
+                "an edge out of the cycle, because an item would be lost after its last pass",
                 f"graph.edge({looping[0].src}, ..., otherwise=True)",
             )  # fmt: skip
 
@@ -286,7 +288,7 @@ def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
         notes.add(
             "unbounded-fanout", edge.place, f"edge {edge.name}",
             f"it {how} without a bound, before or in the cycle of {', '.join(component)}",
-            "a bound: what a cycle can hold must be known for it to be free of deadlock",
+            "a bound, because only a cycle that holds a bounded number of items cannot deadlock",
             "fanout=N on the edge" if edge.scatter is not None else f"fanout=N on stage {edge.src!r}",
         )  # fmt: skip
     if unbounded:
@@ -297,8 +299,8 @@ def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
             notes.add(
                 "cycle-capacity", looping.place, f"edge {name}",
                 f"capacity={looping.capacity}",
-                f"at least {needed}: what a window of {ASSUMED_WINDOW} rounds can put into its cycle",
-                f"capacity={needed}, or leave it out and it is sized by the schedule",
+                f"at least {needed}, because {ASSUMED_WINDOW} open rounds can put that many items into its cycle",
+                f"capacity={needed}, or leave it out, so that the schedule sets it",
             )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ WRONG: Sequence[tuple[str, Any, str]] = (
     ("ask->join.release", "fg.decided(f)", "takes a function"), ("ask->join.order", "priority(f)", "takes a function"),
     ("join->pool.stale", "discard", "discard(4)"), ("join->pool.stale", "discrd(4)", "discard(4)"),
     ("join->pool.stale", "discard(-1)", "a whole number from 0"), ("join->pool.stale", "1 +", "it cannot be read"),
-    ("join->pool.stale", "f(x)[0]", "is neither"), ("join->pool.stale", "fifo", "a staleness rule"),
+    ("join->pool.stale", "f(x)[0]", "is not one"), ("join->pool.stale", "fifo", "a staleness rule"),
     ("join->pool.stale", "repair(ask)", "do not fit"), ("join->pool.stal", "accept", "stale"),
     ("join->pol.stale", "accept", "join->pool.stale"), ("source->split.release", "count(1)", "do not fit"),
     ("source->split.gather", "1", "change it in the graph's file"), ("batch", "1.5", "expected int"),
